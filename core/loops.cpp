@@ -1,0 +1,411 @@
+// Elementwise loops and reductions: everything that does not depend on the lambda.
+#include "loops.h"
+
+#include <fmt/format.h>
+
+#include <optional>
+
+#include "buffer.h"
+#include "error.h"
+#include "parallel.h"
+#include "strided.h"
+
+namespace opgrad {
+namespace detail {
+namespace {
+
+constexpr std::int64_t parallel_from = 32768, parallel_grain = 16384, small_tile = 256;
+
+[[noreturn]] void refuse(const char* what, DType t) {
+  throw InternalError(fmt::format(
+      "{} of dtype {}: this kernel was not made for it; the shape rule must refuse it", what, name_of(t)));
+}
+
+// A loop for one dtype: which function, how many lanes, how wide the elements are.
+struct Loop {
+  void (*run)(const Strip&);
+  int arity;
+  std::int64_t lanes;
+  std::int64_t bytes[3], out_bytes;
+};
+
+// n elements. Input k is dense at in[k], or the one value at in[k] where splat[k].
+void run_flat(const Loop& loop, const std::byte* const* in, const bool* splat, std::byte* out,
+              std::int64_t n) {
+  alignas(64) std::byte padded[4][64];
+  Strip s;
+  for (int k = 0; k < loop.arity; ++k) {
+    const std::int64_t bytes = loop.bytes[k];
+    s.in[k] = in[k];
+    s.step[k] = bytes * loop.lanes;
+    if (splat[k]) {
+      for (std::int64_t i = 0; i < loop.lanes; ++i)
+        std::memcpy(padded[k] + i * bytes, in[k], static_cast<std::size_t>(bytes));
+      s.in[k] = padded[k];
+      s.step[k] = 0;
+    }
+  }
+  s.out = out;
+  s.packs = n / loop.lanes;
+  if (s.packs > 0) loop.run(s);
+  const std::int64_t done = s.packs * loop.lanes, rest = n - done;
+  if (rest == 0) return;
+  for (int k = 0; k < loop.arity; ++k) {
+    if (splat[k]) continue;
+    std::memset(padded[k], 0, 64);
+    std::memcpy(padded[k], in[k] + done * loop.bytes[k], static_cast<std::size_t>(rest * loop.bytes[k]));
+    s.in[k] = padded[k];
+  }
+  s.out = padded[3];
+  s.packs = 1;
+  loop.run(s);
+  std::memcpy(out + done * loop.out_bytes, padded[3], static_cast<std::size_t>(rest * loop.out_bytes));
+}
+
+// Any strides: inputs that are neither dense nor splats are gathered tile by tile, so that the same loop
+// runs. Tiles are small to stay in L1, except where a transpose needs many rows at once.
+void run_strided(const Loop& loop, const KernelArgs& a, std::int64_t n) {
+  const auto arity = static_cast<std::size_t>(loop.arity);
+  const auto dense_like = [](const View& v) { return dense_view(nullptr, v.type); };
+  const bool dense_out = a.out.dense();
+  const StridedCopy scatter(dense_like(a.out), a.out);
+  std::optional<StridedCopy> gather[3];
+  bool splat[3]{}, crosswise = !dense_out && scatter.crosswise();
+  for (std::size_t k = 0; k < arity; ++k) {
+    splat[k] = a.in[k].splat();
+    if (splat[k] || a.in[k].dense()) continue;
+    gather[k].emplace(a.in[k], dense_like(a.in[k]));
+    crosswise = crosswise || gather[k]->crosswise();
+  }
+  parallel_ranges(n, n < parallel_from ? n : parallel_grain, [&](std::int64_t begin, std::int64_t end) {
+    alignas(64) std::byte small[4][small_tile * 8];
+    std::byte* tiles[4] = {small[0], small[1], small[2], small[3]};
+    std::int64_t tile = small_tile;
+    BufferRef large;
+    if (crosswise) {
+      tile = std::min(parallel_grain, end - begin);
+      large = allocate(static_cast<std::size_t>(4 * 8 * tile));
+      for (int k = 0; k < 4; ++k) tiles[k] = large->data + k * 8 * tile;
+    }
+    for (std::int64_t i = begin; i < end; i += tile) {
+      const std::int64_t count = std::min(tile, end - i);
+      const std::byte* in[3];
+      for (std::size_t k = 0; k < arity; ++k) {
+        in[k] = static_cast<const std::byte*>(a.in[k].data);
+        if (gather[k]) {
+          gather[k]->run(i, i + count, in[k], 0, tiles[k], i);
+          in[k] = tiles[k];
+        } else if (!splat[k]) {
+          in[k] += i * loop.bytes[k];
+        }
+      }
+      std::byte* out = dense_out ? static_cast<std::byte*>(a.out.data) + i * loop.out_bytes : tiles[3];
+      run_flat(loop, in, splat, out, count);
+      if (!dense_out) scatter.run(i, i + count, out, i, a.out.data, 0);
+    }
+  });
+}
+
+}  // namespace
+
+void check_equal_shapes(const KernelArgs& a, int arity) {
+  internal_check(a.in.size() == static_cast<std::size_t>(arity),
+                 "map: as many inputs as the lambda has parameters");
+  for (const View& v : a.in)
+    if (v.shape() != a.out.shape())
+      throw InternalError(fmt::format("map: an input of shape {} meets a result of shape {}",
+                                      to_string(v.shape()), to_string(a.out.shape())));
+}
+
+std::int64_t offset_of(const View& v, std::int64_t index) {
+  std::int64_t offset = 0;
+  for (std::size_t i = static_cast<std::size_t>(v.shape().rank()); i-- > 0;) {
+    const std::int64_t n = v.shape().dims()[i];
+    offset += index % n * v.strides[i];
+    index /= n;
+  }
+  return offset;
+}
+
+void run_map(const KernelArgs& a, const MapTable& table) {
+  check_equal_shapes(a, table.arity);
+  const auto first = static_cast<std::size_t>(table.mask_first);
+  const DType t = a.in[first].dtype();
+  const MapRow& row = table.rows[static_cast<std::size_t>(t)];
+  if (!row.run[0]) refuse("an input", t);
+  if (a.out.dtype() != row.out) refuse("a result", a.out.dtype());
+  const Isa now = isa();
+  Loop loop{row.run[static_cast<int>(now)],
+            table.arity,
+            vector_bytes(now) / static_cast<std::int64_t>(size_of(t)),
+            {},
+            static_cast<std::int64_t>(size_of(row.out))};
+  const std::byte* in[3];
+  bool splat[3], flat = a.out.dense();
+  for (std::size_t k = 0; k < a.in.size(); ++k) {
+    const View& v = a.in[k];
+    if (v.dtype() != (k < first ? DType::bool_ : t)) refuse("an input", v.dtype());
+    loop.bytes[k] = static_cast<std::int64_t>(size_of(v.dtype()));
+    in[k] = static_cast<const std::byte*>(v.data);
+    splat[k] = !v.dense() && v.splat();
+    flat = flat && (splat[k] || v.dense());
+  }
+  const std::int64_t n = a.out.numel();
+  if (n == 0) return;
+  if (!flat) return run_strided(loop, a, n);
+  auto* out = static_cast<std::byte*>(a.out.data);
+  if (n < parallel_from) return run_flat(loop, in, splat, out, n);
+  parallel_ranges(n, parallel_grain, [&](std::int64_t begin, std::int64_t end) {
+    const std::byte* part[3];
+    for (int k = 0; k < loop.arity; ++k) part[k] = splat[k] ? in[k] : in[k] + begin * loop.bytes[k];
+    run_flat(loop, part, splat, out + begin * loop.out_bytes, end - begin);
+  });
+}
+
+std::int64_t folded_offset(const View& in, const View& out, std::int64_t index) {
+  std::int64_t offset = 0;
+  for (std::size_t i = static_cast<std::size_t>(in.shape().rank()); i-- > 0;) {
+    const std::int64_t n = in.shape().dims()[i];
+    if (out.shape().dims()[i] != 1) offset += index % n * out.strides[i];
+    index /= n;
+  }
+  return offset;
+}
+
+namespace {
+
+constexpr std::int64_t block = 16384, block_rows = 256, block_columns = 128;
+
+// Neighbouring axes that are all folded or all kept, as one.
+struct Group {
+  std::int64_t size;
+  bool folded;
+};
+struct Groups {
+  int count = 0;
+  Group at[max_rank];
+};
+
+Groups groups_of(const Shape& in, const Shape& out) {
+  bool fits = in.rank() == out.rank();
+  for (int i = 0; fits && i < in.rank(); ++i) fits = out[i] == in[i] || out[i] == 1;
+  if (!fits)
+    throw InternalError(fmt::format("fold: {} cannot be folded to {}; folded axes must keep size 1",
+                                    to_string(in), to_string(out)));
+  Groups g;
+  for (int i = 0; i < in.rank(); ++i) {
+    if (in[i] == 1) continue;
+    const bool folded = out[i] != in[i];
+    if (g.count > 0 && g.at[g.count - 1].folded == folded)
+      g.at[g.count - 1].size *= in[i];
+    else
+      g.at[g.count++] = {in[i], folded};
+  }
+  return g;
+}
+
+// The elements of a view in row-major order, whatever its strides.
+class Source {
+ public:
+  explicit Source(const View& v)
+      : view_(v),
+        dense_(v.dense()),
+        bytes_(static_cast<std::int64_t>(size_of(v.dtype()))),
+        walk_(v, dense_view(nullptr, v.type)) {}
+  bool dense() const { return dense_; }
+  std::int64_t numel() const { return view_.numel(); }
+  const std::byte* at(std::int64_t i) const { return static_cast<const std::byte*>(view_.data) + i * bytes_; }
+  void gather(std::int64_t begin, std::int64_t n, std::byte* to) const {
+    walk_.run(begin, begin + n, view_.data, 0, to, begin);
+  }
+
+ private:
+  View view_;
+  bool dense_;
+  std::int64_t bytes_;
+  StridedCopy walk_;
+};
+
+struct Folder {
+  FoldRow row;
+  Loop combine;
+  std::int64_t bytes;
+
+  BufferRef scratch(std::int64_t elements) const {
+    return allocate(static_cast<std::size_t>(elements * bytes));
+  }
+
+  // parts[0] = the fold of `count` parts of n elements each, in a balanced tree.
+  void tree(std::byte* parts, std::int64_t count, std::int64_t n) const {
+    constexpr bool splat[3] = {};
+    for (std::int64_t step = 1; step < count; step *= 2)
+      for (std::int64_t i = 0; i + step < count; i += 2 * step) {
+        std::byte* left = parts + i * n * bytes;
+        const std::byte* in[] = {left, parts + (i + step) * n * bytes};
+        run_flat(combine, in, splat, left, n);
+      }
+  }
+
+  // [outer, n] -> [outer]
+  void along(const Source& in, std::int64_t outer, std::int64_t n, std::byte* out) const {
+    const auto fold_rows = [&](std::int64_t begin, std::int64_t rows, std::int64_t length, std::byte* to) {
+      if (in.dense()) return row.along(in.at(begin), rows, length, length, to);
+      const BufferRef dense = scratch(rows * length);
+      in.gather(begin, rows * length, dense->data);
+      row.along(dense->data, rows, length, length, to);
+    };
+    const std::int64_t blocks = (n + block - 1) / block;
+    if (blocks == 1) {
+      parallel_ranges(outer, std::max<std::int64_t>(1, block / n), [&](std::int64_t begin, std::int64_t end) {
+        fold_rows(begin * n, end - begin, n, out + begin * bytes);
+      });
+      return;
+    }
+    const BufferRef parts = scratch(outer * blocks);
+    parallel_for(outer * blocks, [&](std::int64_t unit) {
+      const std::int64_t begin = unit % blocks * block;
+      fold_rows(unit / blocks * n + begin, 1, std::min(block, n - begin), parts->data + unit * bytes);
+    });
+    for (std::int64_t o = 0; o < outer; ++o) {
+      tree(parts->data + o * blocks * bytes, blocks, 1);
+      std::memcpy(out + o * bytes, parts->data + o * blocks * bytes, static_cast<std::size_t>(bytes));
+    }
+  }
+
+  // [outer, n, columns] -> [outer, columns]
+  void down(const Source& in, std::int64_t outer, std::int64_t n, std::int64_t columns,
+            std::byte* out) const {
+    const std::int64_t blocks = (n + block_rows - 1) / block_rows;
+    const std::int64_t tiles = (columns + block_columns - 1) / block_columns;
+    BufferRef parts;
+    if (blocks > 1) parts = scratch(outer * blocks * columns);
+    std::byte* to = blocks > 1 ? parts->data : out;
+    const std::int64_t unit_size = std::min(n, block_rows) * std::min(columns, block_columns);
+    const std::int64_t units = outer * blocks * tiles;
+    parallel_ranges(units, std::max<std::int64_t>(1, block / unit_size),
+                    [&](std::int64_t begin, std::int64_t end) {
+                      BufferRef dense;
+                      if (!in.dense()) dense = scratch(unit_size);
+                      for (std::int64_t unit = begin; unit < end; ++unit) {
+                        const std::int64_t c = unit % tiles * block_columns, b = unit / tiles % blocks,
+                                           o = unit / tiles / blocks;
+                        const std::int64_t width = std::min(block_columns, columns - c);
+                        const std::int64_t rows = std::min(block_rows, n - b * block_rows);
+                        const std::int64_t first = (o * n + b * block_rows) * columns + c;
+                        std::byte* result = to + ((o * blocks + b) * columns + c) * bytes;
+                        if (in.dense()) {
+                          row.down(in.at(first), rows, columns, width, in.numel() - first, result);
+                        } else {
+                          for (std::int64_t r = 0; r < rows; ++r)
+                            in.gather(first + r * columns, width, dense->data + r * width * bytes);
+                          row.down(dense->data, rows, width, width, rows * width, result);
+                        }
+                      }
+                    });
+    if (blocks == 1) return;
+    for (std::int64_t o = 0; o < outer; ++o) {
+      std::byte* own = parts->data + o * blocks * columns * bytes;
+      tree(own, blocks, columns);
+      std::memcpy(out + o * columns * bytes, own, static_cast<std::size_t>(columns * bytes));
+    }
+  }
+};
+
+}  // namespace
+
+void run_fold(const View& in, const View& out, const FoldTable& table) {
+  Groups g = groups_of(in.shape(), out.shape());
+  const DType t = in.dtype();
+  const auto type_index = static_cast<std::size_t>(t);
+  const Isa now = isa();
+  const auto bytes = static_cast<std::int64_t>(size_of(t));
+  const FoldRow& row = table.rows[type_index][static_cast<std::size_t>(now)];
+  if (!row.along) refuse("an input", t);
+  if (out.dtype() != t) refuse("a result", out.dtype());
+  if (out.numel() == 0) return;
+  if (in.numel() > 0 && std::none_of(g.at, g.at + g.count, [](const Group& x) { return x.folded; }))
+    return copy(in, out);
+  const Folder folder{row,
+                      {table.combine->rows[type_index].run[static_cast<int>(now)],
+                       2,
+                       vector_bytes(now) / bytes,
+                       {bytes, bytes, 0},
+                       bytes},
+                      bytes};
+  BufferRef whole;  // the result, where `out` is not dense
+  if (!out.dense()) whole = folder.scratch(out.numel());
+  auto* result = whole ? whole->data : static_cast<std::byte*>(out.data);
+  if (in.numel() == 0) {
+    row.fill_empty(result, out.numel());
+  } else {
+    // One folded group at a time, from the inside; all but the last stage write to memory of their own.
+    View from = in;
+    BufferRef kept;
+    while (true) {
+      int last = g.count - 1;
+      while (!g.at[last].folded) --last;
+      std::int64_t outer = 1, inner = 1;
+      bool final_stage = true;
+      for (int i = 0; i < last; ++i) {
+        outer *= g.at[i].size;
+        final_stage = final_stage && !g.at[i].folded;
+      }
+      for (int i = last + 1; i < g.count; ++i) inner *= g.at[i].size;
+      BufferRef stage;
+      if (!final_stage) stage = folder.scratch(outer * inner);
+      std::byte* to = final_stage ? result : stage->data;
+      const Source source(from);
+      if (inner == 1)
+        folder.along(source, outer, g.at[last].size, to);
+      else
+        folder.down(source, outer, g.at[last].size, inner, to);
+      if (final_stage) break;
+      // Kept groups on both sides of the folded one are now neighbours.
+      const bool meet = last + 1 < g.count && last > 0;
+      if (meet) g.at[last - 1].size *= g.at[last + 1].size;
+      g.count = last;
+      kept = std::move(stage);
+      from = dense_view(kept->data, {t, Shape{outer * inner}});
+    }
+  }
+  if (whole) copy(dense_view(result, out.type), out);
+}
+
+}  // namespace detail
+
+void reduce_sum(const View& in, const View& out) {
+  detail::run_fold(in, out, detail::fold_table<Sum, Types::numbers>);
+}
+void reduce_max(const View& in, const View& out) {
+  detail::run_fold(in, out, detail::fold_table<Max, Types::numbers>);
+}
+
+void reduce_argmax(const View& in, int axis, const View& out) {
+  const auto at = static_cast<std::size_t>(axis);
+  bool fits = axis >= 0 && axis < in.shape().rank() && out.shape().rank() == in.shape().rank();
+  for (int i = 0; fits && i < in.shape().rank(); ++i)
+    fits = out.shape()[i] == (i == axis ? 1 : in.shape()[i]);
+  if (!fits || out.dtype() != DType::i64)
+    throw InternalError(fmt::format("argmax: {} along axis {} does not give {}", to_string(in.type), axis,
+                                    to_string(out.type)));
+  const std::int64_t n = in.shape()[axis], stride = in.strides[at];
+  if (out.numel() == 0) return;
+  internal_check(n > 0, "argmax: the axis has at least one element");
+  View heads = in;  // the first element along the axis
+  heads.type.shape = out.shape();
+  parallel_ranges(out.numel(), std::max<std::int64_t>(1, detail::parallel_grain / n),
+                  [&](std::int64_t begin, std::int64_t end) {
+                    dispatch(in.dtype(), [&]<class T>() {
+                      for (std::int64_t k = begin; k < end; ++k) {
+                        const T* p = in.as<T>() + detail::offset_of(heads, k);
+                        std::int64_t best = 0;
+                        // A NaN stays the best: nothing is greater than it.
+                        for (std::int64_t i = 1; i < n && p[best * stride] == p[best * stride]; ++i)
+                          if (!(p[i * stride] <= p[best * stride])) best = i;
+                        detail::element<std::int64_t>(out, k) = best;
+                      }
+                    });
+                  });
+}
+
+}  // namespace opgrad
