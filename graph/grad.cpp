@@ -1,0 +1,238 @@
+// Reverse mode. One walk numbers the graph behind y; a forward sweep marks what leads to an x; a backward
+// sweep calls each marked operation's rule once, when all of its result's gradient has come together.
+#include "grad.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "order.h"
+#include "scope.h"
+
+namespace opgrad {
+namespace {
+
+// The graph behind y in arrays, so that rules may build and number graphs of their own while we sweep.
+struct Behind {
+  std::vector<Node*> nodes;            // inputs before users
+  std::vector<std::uint32_t> inputs;   // of all nodes, one after the other
+  std::vector<std::uint32_t> first;    // where a node's inputs begin; one more entry than nodes
+  std::vector<std::uint32_t> targets;  // place of each x, or absent
+  static constexpr std::uint32_t absent = ~std::uint32_t{0};
+};
+
+Behind collect(Node* y, std::span<const Tensor> xs) {
+  const Numbering numbering({&y, 1}, true);
+  Behind b;
+  b.nodes = numbering.nodes();
+  b.first.reserve(b.nodes.size() + 1);
+  for (const Node* n : b.nodes) {
+    b.first.push_back(static_cast<std::uint32_t>(b.inputs.size()));
+    for (const Node* input : n->inputs()) b.inputs.push_back(Numbering::of(input));
+  }
+  b.first.push_back(static_cast<std::uint32_t>(b.inputs.size()));
+  for (const Tensor& x : xs)
+    b.targets.push_back(Numbering::met(x.node()) ? Numbering::of(x.node()) : Behind::absent);
+  return b;
+}
+
+std::string describe(const Node* n) {
+  return fmt::format("{} {} made at {}", n->op->name, to_string(Type{n->dtype, shape_of(n->shape)}),
+                     to_string(*n->origin));
+}
+
+[[noreturn]] void fail(const std::string& message, Location where) {
+  throw UserError(fmt::format("grad: {}\n  at {}", message, to_string(*origin_at(where))));
+}
+
+// Why y does not lead to x, as far as the graph can tell.
+[[noreturn]] void explain_missing(const Behind& b, const Node* y, const Node* x, const Node* cut,
+                                  Location where) {
+  if (x->has(node_flag::replaced))
+    fail(
+        "x is the former value of a parameter that a step has replaced since; build the graph anew with the "
+        "parameter's present value, and ask its gradient before the next step",
+        where);
+  for (const Node* n : b.nodes) {
+    if (n->has(node_flag::consumed))
+      fail(fmt::format(
+               "the graph behind {} was consumed by a step; its value stays, its gradient is gone. Ask "
+               "for gradients before the step, or build the graph again",
+               describe(n)),
+           where);
+    if (n->has(node_flag::replaced))
+      fail(
+          fmt::format("y was computed from the former value of a parameter (leaf made at {}) that a step has "
+                      "replaced since; build the graph again",
+                      to_string(*n->origin)),
+          where);
+  }
+  if (cut)
+    fail(fmt::format("every path from {} to x passes through {}, which has no gradient ({})", describe(y),
+                     describe(cut), cut->op->about),
+         where);
+  for (const Node* n : b.nodes)
+    if (n->has(node_flag::released))
+      fail(fmt::format(
+               "y does not lead to x: {} was computed and, depending on no parameter, let go of its inputs. "
+               "Make x a variable(...) or a Parameter, or ask the gradient before reading values",
+               describe(n)),
+           where);
+  fail(fmt::format("{} does not depend on x ({})", describe(y), describe(x)), where);
+}
+
+std::vector<Tensor> sweep(const Operand& y_operand, Tensor dy, std::span<const Tensor> xs) {
+  const Location where = y_operand.where();
+  Node* const y = y_operand.node();
+  for (const Tensor& x : xs)
+    if (!x) fail("an x is an empty Tensor", where);
+  if (y->has(node_flag::consumed))
+    fail(fmt::format(
+             "the graph behind {} was consumed by a step; its value stays, its gradient is gone. Ask for "
+             "gradients before the step, or build the graph again",
+             describe(y)),
+         where);
+  const Behind b = collect(y, xs);
+  const std::size_t count = b.nodes.size();
+
+  std::vector<bool> leads(count, false);  // to some x, along differentiable operations
+  for (const std::uint32_t t : b.targets)
+    if (t != Behind::absent) leads[t] = true;
+  const Node* cut = nullptr;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (leads[i]) continue;
+    bool any = false;
+    for (std::uint32_t k = b.first[i]; k < b.first[i + 1]; ++k) any = any || leads[b.inputs[k]];
+    if (!any) continue;
+    if (b.nodes[i]->op->backward == no_gradient)
+      cut = b.nodes[i];
+    else
+      leads[i] = true;
+  }
+
+  std::vector<Tensor> cotangent(count);
+  cotangent[count - 1] = std::move(dy);
+  const std::vector<std::uint32_t>& targets = b.targets;
+  std::vector<bool> is_target(count, false);
+  for (const std::uint32_t t : targets)
+    if (t != Behind::absent) is_target[t] = true;
+
+  std::vector<Tensor> result(xs.size());
+  for (std::size_t i = count; i-- > 0;) {
+    if (!leads[i] || !cotangent[i]) continue;
+    Node* const n = b.nodes[i];
+    Tensor dn = is_target[i] ? cotangent[i] : std::move(cotangent[i]);
+    Wanted wanted;
+    for (std::uint32_t k = b.first[i]; k < b.first[i + 1]; ++k)
+      if (leads[b.inputs[k]] && k - b.first[i] < 64) wanted.bits |= std::uint64_t{1} << (k - b.first[i]);
+    if (!wanted.bits) continue;
+    const OriginScope scope(n->origin);
+    Grads grads = n->op->backward(Tensor::share(n), dn, wanted);
+    if (grads.size() != n->arity)
+      throw InternalError(fmt::format("the backward rule of {} gave {} gradients for {} inputs", n->op->name,
+                                      grads.size(), n->arity));
+    for (std::uint32_t k = b.first[i]; k < b.first[i + 1]; ++k) {
+      Tensor& g = grads[k - b.first[i]];
+      const std::uint32_t input = b.inputs[k];
+      if (!leads[input] || !g) continue;
+      const Node* in = b.nodes[input];
+      if (g.node()->shape != in->shape || g.node()->dtype != in->dtype)
+        throw UserError(fmt::format("grad: the backward rule of {} gave {} for input {}, which is {}",
+                                    n->op->name, to_string(Type{g.dtype(), g.shape()}), k - b.first[i],
+                                    to_string(Type{in->dtype, shape_of(in->shape)})));
+      Tensor& sum = cotangent[input];
+      sum = sum ? add_any(sum, g) : std::move(g);
+    }
+  }
+  for (std::size_t j = 0; j < xs.size(); ++j) {
+    if (targets[j] != Behind::absent) result[j] = cotangent[targets[j]];
+    if (!result[j]) explain_missing(b, y, xs[j].node(), cut, where);
+  }
+  return result;
+}
+
+Tensor one(const Operand& y) {
+  if (!y.node()) fail("y is an empty Tensor or a number", y.where());
+  const Node* n = y.node();
+  if (!is_float(n->dtype) || shape_of(n->shape).numel() != 1)
+    fail(
+        fmt::format("y must be one float, and is {}; reduce it with sum or mean, or use vjp with a cotangent",
+                    to_string(Type{n->dtype, shape_of(n->shape)})),
+        y.where());
+  return full(shape_of(n->shape), 1, n->dtype, y.where().file, y.where().line);
+}
+
+}  // namespace
+
+std::vector<Tensor> grad(const Operand& y, std::span<const Tensor> xs) { return sweep(y, one(y), xs); }
+
+std::vector<Tensor> vjp(const Operand& y, const Tensor& dy, std::span<const Tensor> xs) {
+  if (!y.node() || !dy) fail("y or its cotangent is an empty Tensor", y.where());
+  if (dy.node()->shape != y.node()->shape || dy.node()->dtype != y.node()->dtype)
+    fail(fmt::format("the cotangent is {} and y is {}; they must have one type",
+                     to_string(Type{dy.dtype(), dy.shape()}),
+                     to_string(Type{y.node()->dtype, shape_of(y.node()->shape)})),
+         y.where());
+  return sweep(y, dy, xs);
+}
+
+Gradients gradients(const Operand& loss) {
+  const Tensor seed = one(loss);
+  Node* root = loss.node();
+  if (root->has(node_flag::consumed))
+    fail(fmt::format(
+             "the graph behind {} was consumed by a step; its value stays, its gradient is gone. Build "
+             "the loss again for the next step",
+             describe(root)),
+         loss.where());
+  // A parameter takes part when a path of differentiable operations leads to its leaf.
+  Gradients result{Tensor::share(root), {}, {}};
+  std::vector<Tensor> leaves;
+  std::string frozen, stale;
+  {
+    const Numbering numbering({&root, 1}, true);
+    const std::vector<Node*>& nodes = numbering.nodes();
+    std::vector<bool> used(nodes.size(), false);
+    used.back() = true;
+    for (std::size_t i = nodes.size(); i-- > 0;) {
+      if (!used[i] || nodes[i]->op->backward == no_gradient) continue;
+      for (const Node* input : nodes[i]->inputs()) used[Numbering::of(input)] = true;
+    }
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      Node* n = nodes[i];
+      if (!used[i]) continue;
+      if (n->has(node_flag::replaced) || n->has(node_flag::consumed)) stale = describe(n);
+      if (!n->has(node_flag::parameter) || !n->u.parameter) continue;
+      if (!n->u.parameter->trainable) {
+        frozen = n->u.parameter->name;
+        continue;
+      }
+      result.parameters.emplace_back(n->u.parameter->shared_from_this());
+      leaves.push_back(Tensor::share(n));
+    }
+  }
+  if (!stale.empty())
+    fail(
+        fmt::format("the loss was built on {}, which a step has used up since; build the loss again from the "
+                    "parameters' present values",
+                    stale),
+        loss.where());
+  if (leaves.empty())
+    fail(fmt::format(
+             "the loss ({}) depends on no trainable parameter{}; build it by calling the model, and check "
+             "that nothing is detached or frozen on the way",
+             describe(root), frozen.empty() ? "" : fmt::format(" (\"{}\" is frozen)", frozen)),
+         loss.where());
+  result.gradients = sweep(loss, seed, leaves);
+  return result;
+}
+
+Gradients gradients(const Operand& loss, std::span<const Parameter> parameters) {
+  std::vector<Tensor> leaves;
+  for (const Parameter& p : parameters) leaves.push_back(p.value());
+  Gradients result{loss.tensor("gradients"), {parameters.begin(), parameters.end()}, {}};
+  result.gradients = sweep(loss, one(loss), leaves);
+  return result;
+}
+
+}  // namespace opgrad

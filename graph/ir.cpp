@@ -1,0 +1,232 @@
+// The factory of nodes, their memory, and their release without recursion.
+#include "ir.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <new>
+
+#include "parameter.h"
+#include "scope.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define OPGRAD_PLAIN_NODES 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define OPGRAD_PLAIN_NODES 1
+#endif
+#endif
+
+namespace opgrad {
+namespace {
+
+// ------------------------------------------------------------------ node memory: slabs, free lists per
+// thread
+
+struct FreeNode {
+  FreeNode* next;
+};
+thread_local FreeNode* free_nodes = nullptr;
+std::mutex shared_lock;
+FreeNode* shared_nodes = nullptr;  // left by threads that ended
+
+struct LeaveToOthers {
+  ~LeaveToOthers() {
+    if (!free_nodes) return;
+    const std::scoped_lock hold(shared_lock);
+    FreeNode* last = free_nodes;
+    while (last->next) last = last->next;
+    last->next = shared_nodes;
+    shared_nodes = std::exchange(free_nodes, nullptr);
+  }
+};
+
+void refill() {
+  thread_local LeaveToOthers at_exit;
+  static_cast<void>(at_exit);
+  {
+    const std::scoped_lock hold(shared_lock);
+    free_nodes = std::exchange(shared_nodes, nullptr);
+  }
+  if (free_nodes) return;
+  constexpr std::size_t count = 1024;
+  auto* slab = static_cast<std::byte*>(::operator new (count * sizeof(Node), std::align_val_t{64}));
+  for (std::size_t i = count; i-- > 0;) free_nodes = new (slab + i * sizeof(Node)) FreeNode{free_nodes};
+}
+
+void* take_memory() {
+#ifdef OPGRAD_PLAIN_NODES
+  return ::operator new (sizeof(Node), std::align_val_t{64});
+#else
+  if (!free_nodes) refill();
+  FreeNode* n = free_nodes;
+  free_nodes = n->next;
+  return n;
+#endif
+}
+
+void give_memory(Node* n) noexcept {
+  n->~Node();
+#ifdef OPGRAD_PLAIN_NODES
+  ::operator delete (n, std::align_val_t{64});
+#else
+  free_nodes = new (n) FreeNode{free_nodes};
+#endif
+}
+
+// One block: the Extra, the attributes (16-byte aligned), the inputs.
+Extra* make_extra(std::span<Node* const> inputs, const AttributeInfo* info, const void* attributes) {
+  const std::size_t head = (sizeof(Extra) + 15) / 16 * 16;
+  const std::size_t middle = info ? (info->size + 15) / 16 * 16 : 0;
+  auto* block = static_cast<std::byte*>(::operator new(head + middle + inputs.size_bytes()));
+  auto* e = new (block) Extra{nullptr, nullptr};
+  if (info) {
+    e->attributes = block + head;
+    std::memcpy(e->attributes, attributes, info->size);
+  }
+  e->inputs = reinterpret_cast<Node**>(block + head + middle);
+  if (!inputs.empty()) std::memcpy(e->inputs, inputs.data(), inputs.size_bytes());
+  return e;
+}
+
+Node* new_node(const Op& op, DType dtype, ShapeId shape, Location where) {
+  const Origin* origin = origin_at(where);
+  return new (take_memory()) Node{.refs = 1,
+                                  .arity = 0,
+                                  .dtype = dtype,
+                                  .flags = 0,
+                                  .op = &op,
+                                  .in = {nullptr, nullptr},
+                                  .u = {.number = 0},
+                                  .origin = origin,
+                                  .value = nullptr,
+                                  .shape = shape,
+                                  .index = 0};
+}
+
+[[noreturn]] void rethrow_with_origin(const UserError& e, Location where) {
+  throw UserError(fmt::format("{}\n  at {}", e.what(), to_string(*origin_at(where))));
+}
+
+}  // namespace
+
+void destroy(Node* dead) noexcept {
+  // The link to the next dead node stands where its value stood.
+  delete dead->value;
+  dead->value = nullptr;
+  while (dead) {
+    Node* const n = dead;
+    dead = reinterpret_cast<Node*>(n->value);
+    for (Node* input : n->inputs()) {
+      if (input->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) continue;
+      delete input->value;
+      input->value = reinterpret_cast<Value*>(dead);
+      dead = input;
+    }
+    if (n->has(node_flag::extra)) ::operator delete(n->u.extra);
+    give_memory(n);
+  }
+}
+
+DType Call::dtype(int i) const { return in[static_cast<std::size_t>(i)]->dtype; }
+ShapeId Call::shape_id(int i) const { return in[static_cast<std::size_t>(i)]->shape; }
+const Shape& Call::shape(int i) const { return shape_of(shape_id(i)); }
+void Call::fail(const std::string& message) const {
+  throw UserError(fmt::format("{}: {}", op.name, message));
+}
+
+Grads no_gradient(const Tensor& y, const Tensor&, Wanted) {
+  throw InternalError(fmt::format("the gradient of {} was asked, which has none", y.node()->op->name));
+}
+
+Tensor make_node(const Op& op, std::span<Node* const> inputs, Location where, const void* attributes) {
+  if (op.arity >= 0 ? inputs.size() != static_cast<std::size_t>(op.arity)
+                    : inputs.empty() || inputs.size() > 255)
+    throw InternalError(fmt::format("{} takes {} inputs and was given {}", op.name, op.arity, inputs.size()));
+  bool tracked = false;
+  for (const Node* n : inputs) {
+    if (!n)
+      throw UserError(
+          fmt::format("{}: an input is an empty Tensor\n  at {}", op.name, to_string(*origin_at(where))));
+    tracked |= n->has(node_flag::tracked);
+  }
+  const Call call{op, inputs, attributes};
+  const Result result = [&] {
+    try {
+      return op.shape(call);
+    } catch (const UserError& e) {
+      rethrow_with_origin(e, where);
+    }
+  }();
+  Extra* extra = nullptr;
+  if (op.attributes || inputs.size() > 2) extra = make_extra(inputs, op.attributes, attributes);
+  Node* n = nullptr;
+  try {
+    n = new_node(op, result.dtype, result.shape, where);
+  } catch (...) {
+    ::operator delete(extra);
+    throw;
+  }
+  n->arity = static_cast<std::uint8_t>(inputs.size());
+  if (extra) {
+    n->flags |= node_flag::extra;
+    n->u.extra = extra;
+  }
+  if (inputs.size() <= 2)
+    for (std::size_t i = 0; i < inputs.size(); ++i) n->in[i] = inputs[i];
+  for (Node* input : inputs) input->refs.fetch_add(1, std::memory_order_relaxed);
+  if (tracked && op.backward != no_gradient) n->flags |= node_flag::tracked;
+  return Tensor(n);
+}
+
+namespace {
+Tensor number_node(const Shape& shape, double number, DType dtype, Location where, std::uint16_t flags) {
+  Node* n = new_node(structural::number, dtype, intern(shape), where);
+  n->u.number = number;
+  n->flags = flags;
+  return Tensor(n);
+}
+}  // namespace
+
+Tensor full(const Shape& shape, double number, DType dtype, const char* file, int line) {
+  return number_node(shape, number, dtype, {file, line}, 0);
+}
+Tensor slot_number(const Shape& shape, double number, DType dtype) {
+  return number_node(shape, number, dtype, {}, node_flag::slot);
+}
+
+Tensor leaf(BufferRef buffer, DType dtype, const Shape& shape, Location where) {
+  auto value = new Value{std::move(buffer)};
+  Node* n = nullptr;
+  try {
+    n = new_node(structural::leaf, dtype, intern(shape), where);
+  } catch (...) {
+    delete value;
+    throw;
+  }
+  n->value = value;
+  return Tensor(n);
+}
+
+Tensor tensor_from_bytes(const void* data, std::int64_t count, DType dtype, const Shape& shape,
+                         Location where) {
+  if (count != shape.numel())
+    throw UserError(fmt::format("tensor: {} elements were given for shape {}, which has {}\n  at {}", count,
+                                to_string(shape), shape.numel(), to_string(*origin_at(where))));
+  const std::size_t bytes = static_cast<std::size_t>(count) * size_of(dtype);
+  BufferRef buffer = allocate(bytes);
+  if (bytes) std::memcpy(buffer->data, data, bytes);
+  return leaf(std::move(buffer), dtype, shape, where);
+}
+
+Tensor Operand::tensor(const char* operation) const {
+  if (is_number_) return full({}, number_, DType::f32, where_.file, where_.line);
+  if (!node_)
+    throw UserError(
+        fmt::format("{}: an operand is an empty Tensor\n  at {}", operation, to_string(*origin_at(where_))));
+  return Tensor::share(node_);
+}
+
+}  // namespace opgrad

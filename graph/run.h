@@ -1,0 +1,45 @@
+// Running: capture, passes, plan, execute. The user's graph is never edited; values arrive in its nodes.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "parameter.h"
+
+namespace opgrad {
+
+// Computes these tensors (and the pending values assigned to parameters they lead to) in one plan.
+void eval(std::span<const Tensor> tensors);
+inline void eval(std::initializer_list<Tensor> tensors) { eval({tensors.begin(), tensors.size()}); }
+inline void eval(const Tensor& tensor) { eval({&tensor, 1}); }
+
+// One parameter's next value, pending.
+struct Update {
+  Parameter parameter;
+  Tensor value;
+};
+// One plan for everything: the loss, every node behind it that the user still holds, pending state, and the
+// updates. Afterwards the parameters have their new values and the graph behind `loss` is consumed: its value
+// stays, its gradient can no longer be asked. When anything throws, all parameters are as before and the
+// graph is as before; so it is when the loss is NaN or infinite, which is a UserError naming the first
+// operation that gave such a value.
+void run_step(const Tensor& loss, std::span<const Update> updates);
+
+// What the plan cache has done since the process began (or reset_plan_stats).
+struct PlanStats {
+  std::uint64_t plans = 0;  // made, i.e. misses
+  std::uint64_t hits = 0;
+  std::uint64_t missed_donations =
+      0;                  // updates that needed a second buffer since somebody else held the first
+  std::string last_miss;  // why the newest plan had to be made, in words
+};
+PlanStats plan_stats();
+void reset_plan_stats();
+// Forgets all plans.
+void clear_plan_cache();
+
+// With passes off every node is a step of its own in the order of capture: the naive executor of the tests.
+void set_passes(bool on);
+
+}  // namespace opgrad
