@@ -1,0 +1,323 @@
+// Max pooling, channels last, and its adjoint pair.
+//
+// Each window of x has one winner. Let P be the matrix that picks the winners: y = P x, with P fixed as long
+// as the winners are. Then dx = P^T dy (max_pool2d_gradient) and, of that by dy, dv = P v (max_pool2d_pick):
+// each is the derivative of the other. By x both are constant almost everywhere. All three look for the
+// winners anew, which costs no more than to read where they were.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "../core/parallel.h"
+#include "define.h"
+#include "vectors.h"
+
+namespace opgrad {
+
+using fmt::format;
+
+namespace records {
+extern const Op max_pool2d_pick_op;
+}
+
+namespace {
+
+struct Pool2DAttributes {
+  std::array<std::int64_t, 2> size{}, strides{};
+  static constexpr auto fields() {
+    return std::tuple{field("size", &Pool2DAttributes::size), field("strides", &Pool2DAttributes::strides)};
+  }
+};
+
+// ------------------------------------------------------------------------------------------------ shape
+// rules
+
+Shape pooled(const Call& call) {
+  const auto& a = call.attributes<Pool2DAttributes>();
+  if (!is_float(call.dtype(0)))
+    call.fail(format("x is {}, but pooling needs f32 or f64; convert with cast(x, DType::f32)",
+                     type_text(call, 0)));
+  const Shape& x = call.shape(0);
+  if (x.rank() != 4)
+    call.fail(format("x is {} of rank {}, but must be [batch, rows, columns, channels] of rank 4{}",
+                     type_text(call, 0), x.rank(),
+                     x.rank() == 3 ? "; add a batch of one: expand_dims(x, 0)" : ""));
+  std::array<std::int64_t, 2> out{};
+  for (const std::size_t axis : {0u, 1u}) {
+    const char* name = axis ? "columns" : "rows";
+    const std::int64_t size = a.size[axis], stride = a.strides[axis], have = x[static_cast<int>(axis) + 1];
+    if (size < 1 || stride < 1)
+      call.fail(
+          format("size {} and strides {} must be at least 1", field_text(a.size), field_text(a.strides)));
+    if (size > have)
+      call.fail(format(
+          "a window of {0} {1} does not fit the {2} {1} of {3}; use a smaller window, or pad x{4}", size,
+          name, have, type_text(call, 0),
+          x[3] > have && x[3] >= size ? "; if x has its channels first: permute(x, {0, 2, 3, 1})" : ""));
+    out[axis] = (have - size) / stride + 1;
+  }
+  return Shape{x[0], out[0], out[1], x[3]};
+}
+
+void check_second(const Call& call, const char* what, const Shape& expected) {
+  if (call.dtype(1) == call.dtype(0) && call.shape(1) == expected) return;
+  call.fail(format("{} is {}, but for x {} it must be {}", what, type_text(call, 1), type_text(call, 0),
+                   to_string(Type{call.dtype(0), expected})));
+}
+
+// ------------------------------------------------------------------------------------------------ kernels
+
+struct PoolSizes {
+  std::int64_t batch, rows, columns, channels, out_rows, out_columns;
+  std::array<std::int64_t, 2> size, strides;
+};
+PoolSizes sizes_of(const Shape& x, const Shape& y, const Pool2DAttributes& a) {
+  return {x[0], x[1], x[2], x[3], y[1], y[2], a.size, a.strides};
+}
+
+enum class Pool { forward, gradient, pick };
+
+// One image. `values` is dy for the gradient, v for pick. Tails of channels are done as packs of one.
+template <class T, Pool what>
+struct PoolImage {
+  // N channels of one window whose first pixel is x.
+  template <int N>
+  [[gnu::always_inline]] static void window(const PoolSizes& s, const T* x, const T* values, T* out,
+                                            bool overlaps) {
+    using P = kernel::Pack<T, N>;
+    using Index = kernel::Pack<typename P::I, N>;
+    P best = P::load(x), picked = what == Pool::pick ? P::load(values) : P(T{});
+    Index index = 0;
+    typename P::I tap = 0;
+    for (std::int64_t m = 0; m < s.size[0]; ++m) {
+      for (std::int64_t n = 0; n < s.size[1]; ++n, ++tap) {
+        const std::int64_t offset = (m * s.columns + n) * s.channels;
+        const P value = P::load(x + offset);
+        // Greater than the best so far, or the first NaN.
+        const auto wins = (!(value <= best)) & (best == best);
+        best = select(wins, value, best);
+        if constexpr (what == Pool::gradient) index = select(wins, Index(tap), index);
+        if constexpr (what == Pool::pick) picked = select(wins, P::load(values + offset), picked);
+      }
+    }
+    if constexpr (what == Pool::forward) best.store(out);
+    if constexpr (what == Pool::pick) picked.store(out);
+    if constexpr (what == Pool::gradient) {
+      const P dy = P::load(values), zero = T{};
+      tap = 0;
+      for (std::int64_t m = 0; m < s.size[0]; ++m) {
+        for (std::int64_t n = 0; n < s.size[1]; ++n, ++tap) {
+          T* to = out + (m * s.columns + n) * s.channels;
+          const P share = select(index == Index(tap), dy, zero);
+          if (overlaps)
+            (P::load(to) + share).store(to);
+          else
+            share.store(to);
+        }
+      }
+    }
+  }
+  template <int bytes>
+  [[gnu::always_inline]] static void run(const PoolSizes* s, const T* x, const T* values, T* out,
+                                         bool overlaps) {
+    constexpr int N = bytes / static_cast<int>(sizeof(T));
+    for (std::int64_t i = 0; i < s->out_rows; ++i) {
+      for (std::int64_t j = 0; j < s->out_columns; ++j) {
+        const std::int64_t in = (i * s->strides[0] * s->columns + j * s->strides[1]) * s->channels;
+        const std::int64_t pixel = (i * s->out_columns + j) * s->channels;
+        const std::int64_t from = what == Pool::pick ? in : pixel, to = what == Pool::gradient ? in : pixel;
+        std::int64_t c = 0;
+        for (; c + N <= s->channels; c += N)
+          window<N>(*s, x + in + c, values + from + c, out + to + c, overlaps);
+        for (; c < s->channels; ++c) window<1>(*s, x + in + c, values + from + c, out + to + c, overlaps);
+      }
+    }
+  }
+};
+
+template <Pool what>
+void pool_kernel(const KernelArgs& k) {
+  const Shape& y = what == Pool::gradient ? k.in[1].shape() : k.out.shape();
+  const PoolSizes s = sizes_of(k.in[0].shape(), y, k.attributes<Pool2DAttributes>());
+  dispatch_float(k.out.dtype(), [&]<class T>() {
+    const std::int64_t image = s.rows * s.columns * s.channels,
+                       small = s.out_rows * s.out_columns * s.channels;
+    const bool overlaps = s.strides[0] < s.size[0] || s.strides[1] < s.size[1];
+    const bool covered =
+        s.strides == s.size && s.rows == s.out_rows * s.size[0] && s.columns == s.out_columns * s.size[1];
+    parallel_ranges(s.batch, std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, image)),
+                    [&](std::int64_t first, std::int64_t end) {
+                      for (std::int64_t b = first; b < end; ++b) {
+                        const T* x = k.in[0].as<T>() + b * image;
+                        const T* values = what == Pool::forward    ? x
+                                          : what == Pool::gradient ? k.in[1].as<T>() + b * small
+                                                                   : k.in[1].as<T>() + b * image;
+                        T* out = k.out.as<T>() + b * (what == Pool::gradient ? image : small);
+                        // Where windows tile x, each element is written once.
+                        if (what == Pool::gradient && !covered) std::fill_n(out, image, T{});
+                        in_vectors<PoolImage<T, what>>(&s, x, values, out, overlaps);
+                      }
+                    });
+  });
+}
+
+// ------------------------------------------------------------------------------------------------ nodes
+
+Tensor node(const Op& op, const Tensor& x, const Tensor& second, const Pool2DAttributes& a) {
+  return make(op, {x.node(), second.node()}, {}, a);
+}
+
+// Examples draw numbers without ties, and windows that tile, overlap, leave gaps and drop the rest.
+Tensor pool_2_2(const Tensor& x) { return max_pool2d(x, {2, 2}, {2, 2}); }
+Tensor pool_3_2(const Tensor& x) { return max_pool2d(x, {3, 2}, {2, 1}); }
+Tensor pool_1_3(const Tensor& x) { return max_pool2d(x, {1, 2}, {2, 3}); }
+
+}  // namespace
+
+constinit const Op records::max_pool2d_op{
+    .name = "max_pool2d",
+    .arity = 1,
+    .traits = Traits::dense_inputs | Traits::nothrow,
+    .about =
+        "y[b,i,j,c] = max over m,n of x[b, i*s + m, j*s + n, c]; NaN wins; at ties the gradient goes to the "
+        "first "
+        "in row-major order",
+    .shape =
+        [](const Call& call) {
+          return Result{call.dtype(0), pooled(call)};
+        },
+    .forward = pool_kernel<Pool::forward>,
+    .backward =
+        [](const Tensor& y, const Tensor& dy, Wanted) {
+          return Grads{
+              node(records::max_pool2d_gradient_op, y.input(0), dy, y.attributes<Pool2DAttributes>())};
+        },
+    .examples =
+        [] {
+          return Examples{
+              {{sample({2, 4, 6, 3})}, [](std::span<const Tensor> in) { return pool_2_2(in[0]); }},
+              {{sample({1, 5, 7, 2})}, [](std::span<const Tensor> in) { return pool_2_2(in[0]); }},
+              {{sample({2, 6, 5, 1})}, [](std::span<const Tensor> in) { return pool_3_2(in[0]); }},
+              {{sample({1, 5, 6, 9})}, [](std::span<const Tensor> in) { return pool_1_3(in[0]); }}};
+        },
+    .bad_calls =
+        [] {
+          return BadCalls{
+              {"x is f32[4, 4, 3] of rank 3, but must be [batch, rows, columns, channels] of rank 4; add a "
+               "batch of one: "
+               "expand_dims(x, 0)",
+               [] {
+                 pool_2_2(zeros({4, 4, 3}));
+               }},
+              {"a window of 2 rows does not fit the 1 rows of f32[8, 1, 28, 28]; use a smaller window, or "
+               "pad x; if x has "
+               "its channels first: permute(x, {0, 2, 3, 1})",
+               [] {
+                 pool_2_2(zeros({8, 1, 28, 28}));
+               }},
+              {"a window of 2 columns does not fit the 1 columns of f32[8, 4, 1, 1]; use a smaller window, "
+               "or pad x",
+               [] {
+                 pool_2_2(zeros({8, 4, 1, 1}));
+               }},
+              {"size [0, 2] and strides [1, 1] must be at least 1",
+               [] {
+                 max_pool2d(zeros({1, 4, 4, 1}), {0, 2}, {1, 1});
+               }},
+              {"size [2, 2] and strides [2, -1] must be at least 1",
+               [] {
+                 max_pool2d(zeros({1, 4, 4, 1}), {2, 2}, {2, -1});
+               }},
+              {"x is u8[1, 4, 4, 1], but pooling needs f32 or f64; convert with cast(x, DType::f32)", [] {
+                 pool_2_2(zeros({1, 4, 4, 1}, DType::u8));
+               }}};
+        },
+    .attributes = &attribute_info<Pool2DAttributes>};
+
+constinit const Op records::max_pool2d_gradient_op{
+    .name = "max_pool2d_gradient",
+    .arity = 2,
+    .traits = Traits::dense_inputs | Traits::nothrow,
+    .about =
+        "(x, dy) -> dy at each window's winner in x, 0 elsewhere; linear in dy, and by x the gradient is 0: "
+        "the "
+        "winners are constant almost everywhere",
+    .shape =
+        [](const Call& call) {
+          check_second(call, "dy", pooled(call));
+          return Result{call.dtype(0), call.shape_id(0)};
+        },
+    .forward = pool_kernel<Pool::gradient>,
+    .backward =
+        [](const Tensor& y, const Tensor& dy, Wanted wanted) {
+          return Grads{
+              wanted(0) ? zeros_like(dy) : Tensor(),
+              wanted(1) ? node(records::max_pool2d_pick_op, y.input(0), dy, y.attributes<Pool2DAttributes>())
+                        : Tensor()};
+        },
+    .examples =
+        [] {
+          return Examples{{{sample({2, 4, 5, 3}), sample({2, 2, 2, 3})},
+                           [](std::span<const Tensor> in) {
+                             return node(records::max_pool2d_gradient_op, in[0], in[1], {{2, 2}, {2, 2}});
+                           }},
+                          {{sample({1, 6, 5, 2}), sample({1, 2, 4, 2})}, [](std::span<const Tensor> in) {
+                             return node(records::max_pool2d_gradient_op, in[0], in[1], {{3, 2}, {2, 1}});
+                           }}};
+        },
+    .bad_calls =
+        [] {
+          return BadCalls{{"dy is f32[1, 3, 2, 1], but for x f32[1, 4, 4, 1] it must be f32[1, 2, 2, 1]", [] {
+                             node(records::max_pool2d_gradient_op, zeros({1, 4, 4, 1}), zeros({1, 3, 2, 1}),
+                                  {{2, 2}, {2, 2}});
+                           }}};
+        },
+    .attributes = &attribute_info<Pool2DAttributes>};
+
+constinit const Op records::max_pool2d_pick_op{
+    .name = "max_pool2d_pick",
+    .arity = 2,
+    .traits = Traits::dense_inputs | Traits::nothrow,
+    .about =
+        "(x, v) -> v at each window's winner in x; linear in v, and by x the gradient is 0: the winners are "
+        "constant "
+        "almost everywhere",
+    .shape =
+        [](const Call& call) {
+          const Shape y = pooled(call);
+          check_second(call, "v", call.shape(0));
+          return Result{call.dtype(0), y};
+        },
+    .forward = pool_kernel<Pool::pick>,
+    .backward =
+        [](const Tensor& y, const Tensor& dy, Wanted wanted) {
+          return Grads{wanted(0) ? zeros_like(y.input(0)) : Tensor(),
+                       wanted(1) ? node(records::max_pool2d_gradient_op, y.input(0), dy,
+                                        y.attributes<Pool2DAttributes>())
+                                 : Tensor()};
+        },
+    .examples =
+        [] {
+          return Examples{{{sample({2, 4, 5, 3}), sample({2, 4, 5, 3})},
+                           [](std::span<const Tensor> in) {
+                             return node(records::max_pool2d_pick_op, in[0], in[1], {{2, 2}, {2, 2}});
+                           }},
+                          {{sample({1, 6, 5, 2}), sample({1, 6, 5, 2})}, [](std::span<const Tensor> in) {
+                             return node(records::max_pool2d_pick_op, in[0], in[1], {{3, 2}, {2, 1}});
+                           }}};
+        },
+    .bad_calls =
+        [] {
+          return BadCalls{{"v is f32[1, 2, 2, 1], but for x f32[1, 4, 4, 1] it must be f32[1, 4, 4, 1]", [] {
+                             node(records::max_pool2d_pick_op, zeros({1, 4, 4, 1}), zeros({1, 2, 2, 1}),
+                                  {{2, 2}, {2, 2}});
+                           }}};
+        },
+    .attributes = &attribute_info<Pool2DAttributes>};
+
+Tensor max_pool2d(const Operand& x, std::array<std::int64_t, 2> size, std::array<std::int64_t, 2> strides) {
+  const Tensor input = x.tensor("max_pool2d");
+  return make(records::max_pool2d_op, {input.node()}, x.where(), Pool2DAttributes{size, strides});
+}
+
+}  // namespace opgrad

@@ -1,0 +1,139 @@
+// Functions of one float, element by element.
+#include "define.h"
+
+namespace opgrad {
+namespace {
+
+using Unary = Tensor (*)(const Operand&);
+
+template <Unary f, int low = -3, int high = 3>
+Examples one() {
+  return {{{sample({2, 3}, low, high)}, [](std::span<const Tensor> x) { return f(x[0]); }}};
+}
+
+template <Unary f>
+BadCalls one_bad() {
+  return {{"needs f32 or f64 and was given i32[2]", [] { f(zeros({2}, DType::i32)); }},
+          {"needs f32 or f64 and was given bool[]", [] { f(zeros({}, DType::bool_)); }},
+          {"an operand is an empty Tensor", [] { f(Tensor()); }}};
+}
+
+constexpr Traits pointwise = Traits::pointwise | Traits::nothrow;
+
+// g where x > 0, else 0: relu's gradient in one step. Linear in g, and constant in x.
+Tensor gate(const Tensor& x, const Tensor& g) { return make(records::gate_op, {x.node(), g.node()}, {}); }
+
+}  // namespace
+
+constinit const Op records::exp_op{
+    .name = "exp",
+    .arity = 1,
+    .traits = pointwise,
+    .about = "e^x, within 1 ULP",
+    .shape = same_float,
+    .forward = map1<[](auto x) { return exp(x); }>,
+    .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{dy * y}; },
+    .examples = one<exp>,
+    .bad_calls = one_bad<exp>};
+Tensor exp(const Operand& x) { return unary(records::exp_op, x); }
+
+constinit const Op records::log_op{
+    .name = "log",
+    .arity = 1,
+    .traits = pointwise,
+    .about = "the natural logarithm, within 1 ULP; -inf at 0, NaN below",
+    .shape = same_float,
+    .forward = map1<[](auto x) { return log(x); }>,
+    .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{dy / y.input(0)}; },
+    .examples = one<log, 1, 4>,
+    .bad_calls = one_bad<log>};
+Tensor log(const Operand& x) { return unary(records::log_op, x); }
+
+constinit const Op records::sqrt_op{
+    .name = "sqrt",
+    .arity = 1,
+    .traits = pointwise,
+    .about = "the square root, correctly rounded; NaN below 0; the gradient at 0 is infinite",
+    .shape = same_float,
+    .forward = map1<[](auto x) { return sqrt(x); }>,
+    .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{dy * 0.5 / y}; },
+    .examples = one<sqrt, 1, 4>,
+    .bad_calls = one_bad<sqrt>};
+Tensor sqrt(const Operand& x) { return unary(records::sqrt_op, x); }
+
+constinit const Op records::tanh_op{
+    .name = "tanh",
+    .arity = 1,
+    .traits = pointwise,
+    .about = "the hyperbolic tangent, within 2 ULP; dx = dy (1 - y^2)",
+    .shape = same_float,
+    .forward = map1<[](auto x) { return tanh(x); }>,
+    .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{dy * (1 - y * y)}; },
+    .examples = one<tanh>,
+    .bad_calls = one_bad<tanh>};
+Tensor tanh(const Operand& x) { return unary(records::tanh_op, x); }
+
+constinit const Op records::sigmoid_op{
+    .name = "sigmoid",
+    .arity = 1,
+    .traits = pointwise,
+    .about = "1 / (1 + e^-x), within 3 ULP; dx = dy y (1 - y)",
+    .shape = same_float,
+    .forward = map1<[](auto x) { return sigmoid(x); }>,
+    .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{dy * (y * (1 - y))}; },
+    .examples = one<sigmoid>,
+    .bad_calls = one_bad<sigmoid>};
+Tensor sigmoid(const Operand& x) { return unary(records::sigmoid_op, x); }
+
+constinit const Op records::relu_op{
+    .name = "relu",
+    .arity = 1,
+    .traits = pointwise,
+    .about = "max(0, x); NaN at NaN; the gradient at 0 is 0",
+    .shape = same_float,
+    .forward = map1<[](auto x) { return max(0, x); }>,
+    .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{gate(y, dy)}; },
+    .examples = one<relu>,
+    .bad_calls = one_bad<relu>};
+Tensor relu(const Operand& x) { return unary(records::relu_op, x); }
+
+constinit const Op records::gate_op{
+    .name = "gate",
+    .arity = 2,
+    .traits = pointwise,
+    .about = "g where x > 0, else 0, for inputs x and g; constant in x wherever it has a derivative",
+    .shape = same_float,
+    .forward = map2<[](auto x, auto g) { return select(x > 0, g, 0); }>,
+    .backward =
+        [](const Tensor& y, const Tensor& dy, Wanted wanted) {
+          return Grads{Tensor(), wanted(1) ? gate(y.input(0), dy) : Tensor()};
+        },
+    .examples =
+        [] {
+          return Examples{
+              {{sample({3, 4}, 0.1, 1), sample({3, 4})}, [](std::span<const Tensor> x) { return gate(x[0], x[1]); }},
+              {{sample({5}, -1, -0.1), sample({5})}, [](std::span<const Tensor> x) { return gate(x[0], x[1]); }}};
+        },
+    .bad_calls =
+        [] {
+          return BadCalls{{"gate: inputs 0 and 1 have types f32[2] and f32[3]", [] { gate(zeros({2}), zeros({3})); }},
+                          {"gate: needs f32 or f64", [] { gate(zeros({2}, DType::i32), zeros({2}, DType::i32)); }}};
+        }};
+
+constinit const Op records::abs_op{
+    .name = "abs",
+    .arity = 1,
+    .traits = pointwise,
+    .about = "|x|; the gradient at 0 is 0",
+    .shape = same_float,
+    .forward = map1<[](auto x) { return abs(x); }>,
+    .backward =
+        [](const Tensor& y, const Tensor& dy, Wanted) {
+          const Tensor x = y.input(0);
+          return Grads{where(x > 0, dy, where(x < 0, -dy, 0))};
+        },
+    .examples = one<abs>,
+    .bad_calls = one_bad<abs>};
+Tensor abs(const Operand& x) { return unary(records::abs_op, x); }
+
+}  // namespace opgrad
