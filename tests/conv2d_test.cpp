@@ -1,0 +1,239 @@
+// The convolution trio against loops that share no code with it.
+#include <doctest/doctest.h>
+
+#include <vector>
+
+#include "../core/isa.h"
+#include "../core/parallel.h"
+#include "../graph/run.h"
+#include "../ops/records.h"
+#include "numeric_gradient.h"
+
+using namespace opgrad;
+using namespace opgrad::test;
+
+namespace {
+
+struct Case {
+  Shape x, w;
+  Window window{};
+};
+
+Window window(std::array<std::int64_t, 2> strides, std::array<std::int64_t, 2> dilations = {1, 1},
+              std::array<std::int64_t, 4> pads = {}) {
+  return {strides, dilations, Padding::valid, pads};
+}
+
+// Every way through the kernels: panels, patches short enough for registers with and without padding, tails
+// of channels, plain products, bands of one image, several images a panel, long kernels with few partial sums
+// or none.
+std::vector<Case> cases() {
+  return {{{2, 6, 5, 3}, {3, 2, 3, 4}},
+          {{1, 1, 1, 1}, {1, 1, 1, 1}},
+          {{3, 9, 8, 1}, {3, 3, 1, 32}},
+          {{2, 9, 40, 1}, {3, 3, 1, 37}, window({1, 1}, {1, 1}, {1, 1, 1, 1})},
+          {{1, 3, 301, 1}, {3, 3, 1, 5}, window({1, 1}, {1, 1}, {0, 1, 2, 0})},
+          {{1, 3, 301, 1}, {2, 3, 1, 5}},
+          {{2, 8, 9, 5}, {3, 2, 5, 7}, window({2, 3}, {1, 1}, {1, 0, 2, 1})},
+          {{2, 9, 10, 6}, {3, 3, 6, 5}, window({1, 2}, {2, 3}, {2, 1, 3, 4})},
+          {{2, 9, 10, 2}, {3, 2, 2, 5}, window({2, 1}, {1, 4})},
+          {{4, 7, 7, 16}, {1, 1, 16, 24}},
+          {{4, 7, 7, 16}, {1, 1, 16, 24}, window({2, 2})},
+          {{4, 5, 5, 8}, {1, 1, 8, 6}, window({1, 1}, {1, 1}, {1, 1, 1, 1})},
+          {{40, 13, 13, 4}, {3, 3, 4, 8}},
+          {{1, 70, 20, 8}, {3, 3, 8, 6}, window({2, 1}, {2, 1}, {3, 2, 1, 1})},
+          {{2, 3, 3, 7}, {5, 5, 7, 3}, window({1, 1}, {1, 1}, {4, 4, 4, 4})},
+          {{9, 7, 6, 128}, {3, 3, 128, 256}},
+          {{1, 4, 4, 256}, {3, 3, 256, 512}},
+          {{1, 2, 2, 1024}, {1, 1, 1024, 1100}},
+          {{0, 5, 5, 3}, {2, 2, 3, 4}},
+          {{2, 5, 5, 0}, {2, 2, 0, 4}},
+          {{2, 5, 5, 3}, {2, 2, 3, 0}},
+          {{1, 0, 5, 9}, {2, 2, 9, 2}, window({1, 1}, {1, 1}, {1, 2, 0, 0})}};
+}
+
+template <class T>
+std::vector<T> integers(std::int64_t n, unsigned seed) {
+  std::vector<T> v(static_cast<std::size_t>(n));
+  for (T& x : v) x = static_cast<T>(static_cast<int>((seed = seed * 1664525u + 1013904223u) >> 24) % 7 - 3);
+  return v;
+}
+
+Shape output_shape(const Case& c) {
+  const auto size = [&](int axis) {
+    const auto a = static_cast<std::size_t>(axis);
+    const std::int64_t padded = c.x[axis + 1] + c.window.pads[2 * a] + c.window.pads[2 * a + 1];
+    return (padded - (c.w[axis] - 1) * c.window.dilations[a] - 1) / c.window.strides[a] + 1;
+  };
+  return {c.x[0], size(0), size(1), c.w[3]};
+}
+
+// Calls f(index in x, index in w, index in y) for every product of the sum.
+template <class F>
+void for_products(const Case& c, F f) {
+  const Shape y = output_shape(c);
+  for (std::int64_t b = 0; b < y[0]; ++b)
+    for (std::int64_t i = 0; i < y[1]; ++i)
+      for (std::int64_t j = 0; j < y[2]; ++j)
+        for (std::int64_t m = 0; m < c.w[0]; ++m)
+          for (std::int64_t n = 0; n < c.w[1]; ++n) {
+            const std::int64_t row = i * c.window.strides[0] + m * c.window.dilations[0] - c.window.pads[0];
+            const std::int64_t column =
+                j * c.window.strides[1] + n * c.window.dilations[1] - c.window.pads[2];
+            if (row < 0 || row >= c.x[1] || column < 0 || column >= c.x[2]) continue;
+            for (std::int64_t k = 0; k < c.x[3]; ++k)
+              for (std::int64_t o = 0; o < c.w[3]; ++o)
+                f(static_cast<std::size_t>(((b * c.x[1] + row) * c.x[2] + column) * c.x[3] + k),
+                  static_cast<std::size_t>(((m * c.w[1] + n) * c.w[2] + k) * c.w[3] + o),
+                  static_cast<std::size_t>(((b * y[1] + i) * y[2] + j) * c.w[3] + o));
+          }
+}
+
+template <class T>
+void check_case(const Case& c) {
+  const Shape y_shape = output_shape(c);
+  const std::vector<T> x = integers<T>(c.x.numel(), 1), w = integers<T>(c.w.numel(), 2),
+                       d = integers<T>(y_shape.numel(), 3);
+  std::vector<T> y(d.size()), dw(w.size()), dx(x.size());
+  for_products(c, [&](std::size_t a, std::size_t b, std::size_t e) {
+    y[e] += x[a] * w[b];
+    dw[b] += x[a] * d[e];
+    dx[a] += w[b] * d[e];
+  });
+  const Tensor tx = tensor(x, c.x), tw = tensor(w, c.w), td = tensor(d, y_shape);
+  CAPTURE(to_string(c.x));
+  CAPTURE(to_string(c.w));
+  const Tensor result = conv2d(tx, tw, c.window);
+  CHECK(result.shape() == y_shape);
+  CHECK(result.to_vector<T>() == y);
+  CHECK(conv2d_kernel_gradient(tx, td, c.w, c.window).template to_vector<T>() == dw);
+  CHECK(conv2d_input_gradient(td, tw, c.x, c.window).template to_vector<T>() == dx);
+}
+
+template <class F>
+void for_thread_counts(F f) {
+  const int before = threads();
+  for (int n = 1; n <= 4; ++n) {
+    set_threads(n);
+    f(n);
+  }
+  set_threads(before);
+}
+
+std::vector<float> random_floats(std::int64_t n, std::uint64_t seed) {
+  std::vector<float> v(static_cast<std::size_t>(n));
+  fill_normal(Key{seed, 0}, 0, n, v.data());
+  return v;
+}
+
+}  // namespace
+
+TEST_CASE("the convolution trio equals the plain loops on small integers in f32") {
+  for (const Case& c : cases()) check_case<float>(c);
+}
+TEST_CASE("the convolution trio equals the plain loops on small integers in f64") {
+  for (const Case& c : cases()) check_case<double>(c);
+}
+
+TEST_CASE("same padding gives ceil(size / stride) outputs, with the odd pixel at the end") {
+  for (const std::int64_t stride : {1, 2, 3})
+    for (const std::int64_t dilation : {1, 2})
+      for (const std::int64_t taps : {1, 2, 3, 4}) {
+        const std::int64_t rows = 7, columns = 8, extent = (taps - 1) * dilation + 1;
+        const Tensor x = random_tensor({1, rows, columns, 2}, 1), w = random_tensor({taps, taps, 2, 3}, 2);
+        const Tensor y = conv2d(x, w, {{stride, stride}, {dilation, dilation}, Padding::same});
+        const std::int64_t out_rows = (rows + stride - 1) / stride,
+                           out_columns = (columns + stride - 1) / stride;
+        CHECK(y.shape() == Shape{1, out_rows, out_columns, 3});
+        const std::int64_t down = std::max<std::int64_t>(0, (out_rows - 1) * stride + extent - rows);
+        const std::int64_t across = std::max<std::int64_t>(0, (out_columns - 1) * stride + extent - columns);
+        const Tensor padded =
+            pad(x, {0, down / 2, across / 2, 0}, {0, down - down / 2, across - across / 2, 0});
+        CHECK(y.to_vector<double>() ==
+              conv2d(padded, w, window({stride, stride}, {dilation, dilation})).to_vector<double>());
+      }
+}
+
+TEST_CASE("pads are added to what same padding gives") {
+  const Tensor y =
+      conv2d(zeros({1, 7, 8, 1}), zeros({3, 3, 1, 1}), {{1, 1}, {1, 1}, Padding::same, {1, 0, 2, 3}});
+  CHECK(y.shape() == Shape{1, 8, 13, 1});
+}
+
+TEST_CASE("an input that is a view is convolved like its copy") {
+  const Tensor x = random_tensor({2, 3, 6, 7}, 1), w = random_tensor({3, 3, 3, 4}, 2);
+  const Tensor view = permute(x, {0, 2, 3, 1});
+  const Tensor copy = tensor(view.to_vector<double>(), view.shape());
+  CHECK(conv2d(view, flip(w, {0, 1})).to_vector<double>() == conv2d(copy, rot180(w)).to_vector<double>());
+}
+
+TEST_CASE("the convolution trio has gradients of first and second order") {
+  for (const Case& c : {Case{{2, 5, 4, 2}, {3, 2, 2, 2}},
+                        Case{{1, 6, 7, 2}, {2, 3, 2, 1}, window({2, 1}, {1, 2}, {1, 0, 2, 1})}}) {
+    const Shape y = output_shape(c);
+    check_two_orders([&](const std::vector<Tensor>& in) { return conv2d(in[0], in[1], c.window); },
+                     {c.x, c.w});
+    check_two_orders(
+        [&](const std::vector<Tensor>& in) { return conv2d_kernel_gradient(in[0], in[1], c.w, c.window); },
+        {c.x, y});
+    check_two_orders(
+        [&](const std::vector<Tensor>& in) { return conv2d_input_gradient(in[0], in[1], c.x, c.window); },
+        {y, c.w});
+  }
+}
+
+TEST_CASE("the convolution trio has the same bits for one to four threads") {
+  for (const Case& c : cases()) {
+    const Shape y = output_shape(c);
+    const Tensor x = tensor(random_floats(c.x.numel(), 1), c.x),
+                 w = tensor(random_floats(c.w.numel(), 2), c.w), d = tensor(random_floats(y.numel(), 3), y);
+    std::vector<std::vector<float>> first;
+    for_thread_counts([&](int n) {
+      const std::vector<std::vector<float>> now = {
+          conv2d(x, w, c.window).to_vector<float>(),
+          conv2d_kernel_gradient(x, d, c.w, c.window).to_vector<float>(),
+          conv2d_input_gradient(d, w, c.x, c.window).to_vector<float>()};
+      if (n == 1) first = now;
+      CAPTURE(to_string(c.x));
+      CHECK(now == first);
+    });
+  }
+}
+
+TEST_CASE("a convolution of few input channels has the same bits on every instruction set") {
+  const Tensor x = tensor(random_floats(2 * 9 * 11 * 2, 1), {2, 9, 11, 2}),
+               w = tensor(random_floats(3 * 3 * 2 * 37, 2), {3, 3, 2, 37});
+  const Tensor d = tensor(random_floats(2 * 7 * 9 * 37, 3), {2, 7, 9, 37});
+  const Isa before = isa();
+  std::vector<float> y, dw;
+  for (int i = 0; i <= static_cast<int>(best_isa()); ++i) {
+    set_isa(static_cast<Isa>(i));
+    const auto now = conv2d(x, w).to_vector<float>(),
+               dw_now = conv2d_kernel_gradient(x, d, w.shape()).to_vector<float>();
+    if (i == 0) y = now, dw = dw_now;
+    CHECK(now == y);
+    CHECK(dw_now == dw);
+  }
+  set_isa(before);
+}
+
+TEST_CASE("every mistake in a convolution is refused in words") {
+  check_refusals(records::conv2d_op);
+  check_refusals(records::conv2d_kernel_gradient_op);
+  check_refusals(records::conv2d_input_gradient_op);
+}
+
+TEST_CASE("a mistake with the lecture's operators is refused in words") {
+  CHECK(mentions(
+      error_of([] {
+        correlate2d(zeros({1, 4, 4, 1}), zeros({2, 2}));
+      }),
+      "correlate2d: image f32[1, 4, 4, 1] and kernel f32[2, 2] must both have rank 2: [rows, columns]; for "
+      "batches and channels use conv2d"));
+  CHECK(mentions(
+      error_of([] {
+        convolve2d(zeros({4, 4}), zeros({2, 5}));
+      }),
+      "convolve2d: kernel [2, 5] is larger than image [4, 4], so that nothing is left; pass full = true"));
+  CHECK(mentions(error_of([] { rot180(zeros({4})); }), "rot180: f32[4] has rank 1, but must be"));
+}
