@@ -212,13 +212,13 @@ constexpr Kernel make_map() {
 
 }  // namespace detail
 
-// Elementwise kernels. map1<[](auto x) { return x * exp(-x); }> computes out[i] = F(in[0][i]); map2 and map3 take two
-// and three inputs. All views have one shape (InternalError otherwise) and any strides; out may be the very memory of a
-// dense input, else it overlaps none. F is called with packs (pack.h, vecmath.h), never with plain numbers, and for
-// `dual` with dual numbers. It returns a pack of its inputs' type, a plain number, or a mask for a bool result. Where
-// `types` holds integers or bool, it must compile for those, too. In `dual`, float views hold kernel::Dual elements and
-// bool views bool; it is null without floats.
-// GCC 12 takes a bare `>` in a lambda that is a template argument for the argument's end: write (x > 0).
+// Elementwise kernels. map1<[](auto x) { return x * exp(-x); }> computes out[i] = F(in[0][i]); map2 and map3
+// take two and three inputs. All views have one shape (InternalError otherwise) and any strides; out may be
+// the very memory of a dense input, else it overlaps none. F is called with packs (pack.h, vecmath.h), never
+// with plain numbers, and for `dual` with dual numbers. It returns a pack of its inputs' type, a plain
+// number, or a mask for a bool result. Where `types` holds integers or bool, it must compile for those, too.
+// In `dual`, float views hold kernel::Dual elements and bool views bool; it is null without floats. GCC 12
+// takes a bare `>` in a lambda that is a template argument for the argument's end: write (x > 0).
 template <auto F, Types types = Types::floats>
 inline constexpr Kernel map1 = detail::make_map<F, 1, types>();
 template <auto F, Types types = Types::floats>

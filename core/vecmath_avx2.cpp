@@ -3,7 +3,13 @@
 
 #include "vecmath.h"
 
-// Declared here since sleef.h shows these only to compilers told to use AVX2 everywhere.
+// The `target` attributes below are enough for GCC. Clang takes the way vectors are passed from the whole
+// file's options and would leave these in memory, where SLEEF does not look for them.
+#if defined(__clang__) && !defined(__AVX2__)
+#error "Clang must compile this file with -mavx2"
+#endif
+
+// Declared here since sleef.h shows these only where the options of the whole file name the instructions.
 extern "C" {
 __m256 Sleef_cinz_expf8_u10avx(__m256);
 __m256d Sleef_cinz_expd4_u10avx(__m256d);

@@ -3,7 +3,13 @@
 
 #include "vecmath.h"
 
-// Declared here since sleef.h shows these only to compilers told to use AVX-512 everywhere.
+// The `target` attributes below are enough for GCC. Clang takes the way vectors are passed from the whole
+// file's options and would leave these in memory, where SLEEF does not look for them.
+#if defined(__clang__) && !defined(__AVX512F__)
+#error "Clang must compile this file with -mavx512f"
+#endif
+
+// Declared here since sleef.h shows these only where the options of the whole file name the instructions.
 extern "C" {
 __m512 Sleef_cinz_expf16_u10avx512fnofma(__m512);
 __m512d Sleef_cinz_expd8_u10avx512fnofma(__m512d);

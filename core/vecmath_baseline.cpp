@@ -1,28 +1,8 @@
 // Vector maths for packs of 16 bytes (SSE2), by SLEEF.
 #include <immintrin.h>
+#include <sleef.h>
 
 #include "vecmath.h"
-
-// Declared here as in vecmath_avx2.cpp and vecmath_avx512.cpp.
-extern "C" {
-__m128 Sleef_cinz_expf4_u10sse2(__m128);
-__m128d Sleef_cinz_expd2_u10sse2(__m128d);
-__m128 Sleef_cinz_expm1f4_u10sse2(__m128);
-__m128d Sleef_cinz_expm1d2_u10sse2(__m128d);
-__m128 Sleef_cinz_logf4_u10sse2(__m128);
-__m128d Sleef_cinz_logd2_u10sse2(__m128d);
-__m128 Sleef_cinz_log1pf4_u10sse2(__m128);
-__m128d Sleef_cinz_log1pd2_u10sse2(__m128d);
-__m128 Sleef_cinz_sinf4_u10sse2(__m128);
-__m128d Sleef_cinz_sind2_u10sse2(__m128d);
-__m128 Sleef_cinz_cosf4_u10sse2(__m128);
-__m128d Sleef_cinz_cosd2_u10sse2(__m128d);
-__m128d Sleef_cinz_tanhd2_u10sse2(__m128d);
-__m128 Sleef_cinz_erff4_u10sse2(__m128);
-__m128d Sleef_cinz_erfd2_u10sse2(__m128d);
-__m128 Sleef_cinz_powf4_u10sse2(__m128, __m128);
-__m128d Sleef_cinz_powd2_u10sse2(__m128d, __m128d);
-}
 
 namespace opgrad::kernel::detail {
 namespace {

@@ -45,6 +45,14 @@ std::string describe(const Node* n) {
   throw UserError(fmt::format("grad: {}\n  at {}", message, to_string(*origin_at(where))));
 }
 
+[[noreturn]] void fail_consumed(const Node* n, Location where) {
+  fail(fmt::format(
+           "the graph behind {} was consumed by a step; its value stays, its gradient is gone. Ask for "
+           "gradients before the step, or build the graph again",
+           describe(n)),
+       where);
+}
+
 // Why y does not lead to x, as far as the graph can tell.
 [[noreturn]] void explain_missing(const Behind& b, const Node* y, const Node* x, const Node* cut,
                                   Location where) {
@@ -54,12 +62,7 @@ std::string describe(const Node* n) {
         "parameter's present value, and ask its gradient before the next step",
         where);
   for (const Node* n : b.nodes) {
-    if (n->has(node_flag::consumed))
-      fail(fmt::format(
-               "the graph behind {} was consumed by a step; its value stays, its gradient is gone. Ask "
-               "for gradients before the step, or build the graph again",
-               describe(n)),
-           where);
+    if (n->has(node_flag::consumed)) fail_consumed(n, where);
     if (n->has(node_flag::replaced))
       fail(
           fmt::format("y was computed from the former value of a parameter (leaf made at {}) that a step has "
@@ -86,12 +89,7 @@ std::vector<Tensor> sweep(const Operand& y_operand, Tensor dy, std::span<const T
   Node* const y = y_operand.node();
   for (const Tensor& x : xs)
     if (!x) fail("an x is an empty Tensor", where);
-  if (y->has(node_flag::consumed))
-    fail(fmt::format(
-             "the graph behind {} was consumed by a step; its value stays, its gradient is gone. Ask for "
-             "gradients before the step, or build the graph again",
-             describe(y)),
-         where);
+  if (y->has(node_flag::consumed)) fail_consumed(y, where);
   const Behind b = collect(y, xs);
   const std::size_t count = b.nodes.size();
 
@@ -179,12 +177,7 @@ std::vector<Tensor> vjp(const Operand& y, const Tensor& dy, std::span<const Tens
 Gradients gradients(const Operand& loss) {
   const Tensor seed = one(loss);
   Node* root = loss.node();
-  if (root->has(node_flag::consumed))
-    fail(fmt::format(
-             "the graph behind {} was consumed by a step; its value stays, its gradient is gone. Build "
-             "the loss again for the next step",
-             describe(root)),
-         loss.where());
+  if (root->has(node_flag::consumed)) fail_consumed(root, loss.where());
   // A parameter takes part when a path of differentiable operations leads to its leaf.
   Gradients result{Tensor::share(root), {}, {}};
   std::vector<Tensor> leaves;

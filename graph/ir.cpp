@@ -22,9 +22,16 @@
 namespace opgrad {
 namespace {
 
-// ------------------------------------------------------------------ node memory: slabs, free lists per
-// thread
+// ---- node memory: slabs, and free lists per thread
 
+#ifdef OPGRAD_PLAIN_NODES
+// Every node is an allocation of its own, so that the sanitizer sees a use after its release.
+void* take_memory() { return ::operator new (sizeof(Node), std::align_val_t{64}); }
+void give_memory(Node* n) noexcept {
+  n->~Node();
+  ::operator delete (n, std::align_val_t{64});
+}
+#else
 struct FreeNode {
   FreeNode* next;
 };
@@ -57,24 +64,17 @@ void refill() {
 }
 
 void* take_memory() {
-#ifdef OPGRAD_PLAIN_NODES
-  return ::operator new (sizeof(Node), std::align_val_t{64});
-#else
   if (!free_nodes) refill();
   FreeNode* n = free_nodes;
   free_nodes = n->next;
   return n;
-#endif
 }
 
 void give_memory(Node* n) noexcept {
   n->~Node();
-#ifdef OPGRAD_PLAIN_NODES
-  ::operator delete (n, std::align_val_t{64});
-#else
   free_nodes = new (n) FreeNode{free_nodes};
-#endif
 }
+#endif
 
 // One block: the Extra, the attributes (16-byte aligned), the inputs.
 Extra* make_extra(std::span<Node* const> inputs, const AttributeInfo* info, const void* attributes) {

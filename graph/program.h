@@ -57,6 +57,10 @@ struct Users {
   }
 };
 
+// The items in execution order, inputs before users, by Boost.Graph's topological sort; items that do not
+// depend on one another in the order of their numbers. Throws InternalError on a cycle.
+std::vector<std::uint32_t> topological_order(const Program& p);
+
 // What distinguishes this run from another: structure as words, and the numbers apart.
 struct Capture {
   Program program;

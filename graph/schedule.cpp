@@ -1,10 +1,7 @@
-// The order of execution. Boost.Graph decides it; the tail is ours.
+// The order of execution: Boost.Graph decides it, the tail is ours.
 #include <algorithm>
-#include <boost/graph/topological_sort.hpp>
-#include <iterator>
 
 #include "passes.h"
-#include "program_view.ipp"
 
 namespace opgrad {
 namespace {
@@ -39,17 +36,7 @@ std::vector<bool> tail_items(const Program& p, const std::vector<bool>& live) {
 }  // namespace
 
 void schedule(Program& p) {
-  std::vector<std::uint32_t> sorted;
-  sorted.reserve(p.items.size());
-  std::vector<boost::default_color_type> colour(p.items.size(), boost::white_color);
-  const ProgramView view{&p};
-  try {
-    boost::topological_sort(view, std::back_inserter(sorted),
-                            boost::color_map(boost::make_iterator_property_map(
-                                colour.begin(), boost::typed_identity_property_map<std::uint32_t>())));
-  } catch (const boost::not_a_dag&) {
-    throw InternalError("the captured graph has a cycle");
-  }
+  const std::vector<std::uint32_t> sorted = topological_order(p);
   const std::vector<bool> live = reached(p), tail = tail_items(p, live);
   p.order.clear();
   for (const bool in_tail : {false, true}) {

@@ -33,7 +33,7 @@ Shape with_rows(const Shape& shape, std::int64_t rows) {
 }
 
 // The rows of x with these numbers, as a leaf.
-Tensor gather_rows(const Tensor& x, std::span<const std::int64_t> rows) {
+Tensor gather_rows(const Tensor& x, std::span<const std::int64_t> rows, Location where) {
   const std::span<const std::byte> from = bytes_of(x);
   const Shape shape = with_rows(x.shape(), std::ssize(rows));
   const auto width = static_cast<std::size_t>(x.dim(0) ? x.numel() / x.dim(0) : 0);
@@ -41,11 +41,11 @@ Tensor gather_rows(const Tensor& x, std::span<const std::int64_t> rows) {
   BufferRef buffer = allocate(rows.size() * bytes);
   for (std::size_t i = 0; bytes > 0 && i < rows.size(); ++i)
     std::memcpy(buffer->data + i * bytes, from.data() + static_cast<std::size_t>(rows[i]) * bytes, bytes);
-  return leaf(std::move(buffer), x.dtype(), shape, {});
+  return leaf(std::move(buffer), x.dtype(), shape, where);
 }
 
 // The same for bytes that stand for grey values: k / 255.
-Tensor gather_grey(const Tensor& x, std::span<const std::int64_t> rows) {
+Tensor gather_grey(const Tensor& x, std::span<const std::int64_t> rows, Location where) {
   static const std::array<float, 256> grey = [] {
     std::array<float, 256> table{};
     for (std::size_t k = 0; k < 256; ++k) table[k] = static_cast<float>(k) / 255.0F;
@@ -62,7 +62,7 @@ Tensor gather_grey(const Tensor& x, std::span<const std::int64_t> rows) {
       for (std::size_t k = 0; k < width; ++k) out[i * width + k] = grey[static_cast<std::size_t>(row[k])];
     }
   });
-  return leaf(std::move(buffer), DType::f32, shape, {});
+  return leaf(std::move(buffer), DType::f32, shape, where);
 }
 
 IdxFile read_part(const std::string& folder, const std::string& name) {
@@ -102,7 +102,7 @@ Dataset Dataset::first(std::int64_t n) const {
   if (n >= size()) return *this;
   std::vector<std::int64_t> rows(static_cast<std::size_t>(n));
   std::iota(rows.begin(), rows.end(), 0);
-  return {gather_rows(images, rows), gather_rows(labels, rows)};
+  return {gather_rows(images, rows, {}), gather_rows(labels, rows, {})};
 }
 
 Mnist load_mnist(const std::string& folder) {
@@ -135,8 +135,8 @@ std::vector<std::int64_t> permutation(std::int64_t n, const Order& order) {
   return p;
 }
 
-Batches::Batches(Dataset data, std::int64_t size, const Order& order, bool drop_remainder)
-    : data_(std::move(data)), size_(size), drop_(drop_remainder) {
+Batches::Batches(Dataset data, std::int64_t size, const Order& order, bool drop_remainder, Location where)
+    : data_(std::move(data)), size_(size), drop_(drop_remainder), where_(where) {
   if (size < 1)
     throw UserError(fmt::format("batches: the size of a batch is {}, but must be at least 1", size));
   if (data_.images.rank() < 1 || data_.labels.rank() < 1 || data_.images.dim(0) != data_.labels.dim(0))
@@ -155,12 +155,13 @@ Batch Batches::batch(std::int64_t i) const {
   const auto rows = std::span(order_).subspan(
       static_cast<std::size_t>(begin), static_cast<std::size_t>(std::min(size_, data_.size() - begin)));
   const bool grey = data_.images.dtype() == DType::u8;
-  return {grey ? gather_grey(data_.images, rows) : gather_rows(data_.images, rows),
-          gather_rows(data_.labels, rows)};
+  return {grey ? gather_grey(data_.images, rows, where_) : gather_rows(data_.images, rows, where_),
+          gather_rows(data_.labels, rows, where_)};
 }
 
-Batches batches(const Dataset& data, std::int64_t size, const Order& order, bool drop_remainder) {
-  return {data, size, order, drop_remainder};
+Batches batches(const Dataset& data, std::int64_t size, const Order& order, bool drop_remainder,
+                const char* file, int line) {
+  return {data, size, order, drop_remainder, {file, line}};
 }
 
 }  // namespace opgrad

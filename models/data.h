@@ -45,7 +45,7 @@ struct Batch {
 // What batches returns: a range over Batch for a for loop.
 class Batches {
  public:
-  Batches(Dataset data, std::int64_t size, const Order& order, bool drop_remainder);
+  Batches(Dataset data, std::int64_t size, const Order& order, bool drop_remainder, Location where);
   class Iterator {
    public:
     Iterator(const Batches& of, std::int64_t index) : of_(&of), index_(index) {}
@@ -70,11 +70,13 @@ class Batches {
   Dataset data_;
   std::int64_t size_;
   bool drop_;
+  Location where_;
   std::vector<std::int64_t> order_;
 };
 
 // for (auto [images, labels] : batches(mnist.train, 128, shuffle(seed, epoch))) ...
 // UserError when size < 1 or images and labels are not equally many.
-Batches batches(const Dataset& data, std::int64_t size, const Order& order = {}, bool drop_remainder = false);
+Batches batches(const Dataset& data, std::int64_t size, const Order& order = {}, bool drop_remainder = false,
+                const char* file = __builtin_FILE(), int line = __builtin_LINE());
 
 }  // namespace opgrad

@@ -325,9 +325,9 @@ Mode::~Mode() {
     if (const auto s = state.lock()) s->training = training;
 }
 
-void Module::build(const Shape& input, DType dtype) const {
+void Module::build(const Shape& input, DType dtype, const char* file, int line) const {
   const Mode mode(*this, false);
-  call(full(input, 0, dtype));
+  call(Operand(full(input, 0, dtype), file, line));
 }
 
 Key Module::call_key() const {

@@ -74,7 +74,8 @@ class Module {
 
   // Calls the module with zeros of this shape in inference mode, so that its parameters exist; nothing is
   // computed. For modules of one input; others have their parameters after their first call.
-  void build(const Shape& input, DType dtype = DType::f32) const;
+  void build(const Shape& input, DType dtype = DType::f32, const char* file = __builtin_FILE(),
+             int line = __builtin_LINE()) const;
 
   // Training mode, as at the beginning, or inference mode for this module and all below.
   void train(bool on = true);
@@ -184,8 +185,10 @@ class Layer : public Module {
         static_cast<const Self&>(*this).forward(first.tensor("a layer"), rest.tensor("a layer")...));
   }
   Tensor call(const Operand& x) const override {
-    if constexpr (requires(const Self& s, const Tensor& t) { s.forward(t); }) return run(x);
-    else fail("it takes more than one input, so it can neither stand in a Sequential nor be called with one");
+    if constexpr (requires(const Self& s, const Tensor& t) { s.forward(t); })
+      return run(x);
+    else
+      fail("it takes more than one input, so it can neither stand in a Sequential nor be called with one");
   }
 };
 

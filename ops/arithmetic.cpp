@@ -17,21 +17,25 @@ Examples two() {
 
 template <Binary f>
 BadCalls two_bad() {
-  return {{"the shapes [2, 3] and [4] do not broadcast", [] { f(zeros({2, 3}), zeros({4})); }},
-          {"f32[2] and f64[2] have element types that do not mix", [] { f(zeros({2}), zeros({2}, DType::f64)); }},
-          {"f32[2] and i32[2] have element types that do not mix", [] { f(zeros({2}), zeros({2}, DType::i32)); }},
-          {"the number 0.5 does not fit the elements of i64[2]", [] { f(zeros({2}, DType::i64), 0.5); }},
-          {"the number 2147483648 does not fit the elements of i32[2]",
-           [] { f(2147483648.0, zeros({2}, DType::i32)); }},
-          {"needs", [] { f(zeros({2}, DType::bool_), zeros({2}, DType::bool_)); }},
-          {"an operand is an empty Tensor", [] { f(zeros({2}), Tensor()); }}};
+  return {
+      {"the shapes [2, 3] and [4] do not broadcast",
+       [] {
+         f(zeros({2, 3}), zeros({4}));
+       }},
+      {"f32[2] and f64[2] have element types that do not mix", [] { f(zeros({2}), zeros({2}, DType::f64)); }},
+      {"f32[2] and i32[2] have element types that do not mix", [] { f(zeros({2}), zeros({2}, DType::i32)); }},
+      {"the number 0.5 does not fit the elements of i64[2]", [] { f(zeros({2}, DType::i64), 0.5); }},
+      {"the number 2147483648 does not fit the elements of i32[2]",
+       [] { f(2147483648.0, zeros({2}, DType::i32)); }},
+      {"needs", [] { f(zeros({2}, DType::bool_), zeros({2}, DType::bool_)); }},
+      {"an operand is an empty Tensor", [] { f(zeros({2}), Tensor()); }}};
 }
 
 template <Binary f>
 BadCalls two_floats_bad() {
   BadCalls bad = two_bad<f>();
-  bad.push_back({"needs f32 or f64 and was given i32[2]",
-                 [] { f(zeros({2}, DType::i32), zeros({2}, DType::i32)); }});
+  bad.push_back(
+      {"needs f32 or f64 and was given i32[2]", [] { f(zeros({2}, DType::i32), zeros({2}, DType::i32)); }});
   return bad;
 }
 
@@ -39,29 +43,32 @@ bool is_number(const Tensor& x, double number) { return number_of(x) == number; 
 
 }  // namespace
 
-constinit const Op records::add_op{
-    .name = "add",
-    .arity = 2,
-    .traits = Traits::pointwise | Traits::nothrow | Traits::commutative,
-    .about = "a + b; integers wrap around",
-    .shape = same_number,
-    .forward = map2<[](auto a, auto b) { return a + b; }, Types::numbers>,
-    .backward = [](const Tensor&, const Tensor& dy, Wanted) { return Grads{dy, dy}; },
-    .examples = two<add>,
-    .bad_calls = two_bad<add>};
+constinit const Op records::add_op{.name = "add",
+                                   .arity = 2,
+                                   .traits = Traits::pointwise | Traits::nothrow | Traits::commutative,
+                                   .about = "a + b; integers wrap around",
+                                   .shape = same_number,
+                                   .forward = map2<[](auto a, auto b) { return a + b; }, Types::numbers>,
+                                   .backward =
+                                       [](const Tensor&, const Tensor& dy, Wanted) {
+                                         return Grads{dy, dy};
+                                       },
+                                   .examples = two<add>,
+                                   .bad_calls = two_bad<add>};
 Tensor add(const Operand& a, const Operand& b) { return binary(records::add_op, a, b); }
 
-constinit const Op records::subtract_op{
-    .name = "subtract",
-    .arity = 2,
-    .traits = Traits::pointwise | Traits::nothrow,
-    .about = "a - b; integers wrap around",
-    .shape = same_number,
-    .forward = map2<[](auto a, auto b) { return a - b; }, Types::numbers>,
-    .backward =
-        [](const Tensor&, const Tensor& dy, Wanted wanted) { return Grads{dy, wanted(1) ? -dy : Tensor()}; },
-    .examples = two<subtract>,
-    .bad_calls = two_bad<subtract>};
+constinit const Op records::subtract_op{.name = "subtract",
+                                        .arity = 2,
+                                        .traits = Traits::pointwise | Traits::nothrow,
+                                        .about = "a - b; integers wrap around",
+                                        .shape = same_number,
+                                        .forward = map2<[](auto a, auto b) { return a - b; }, Types::numbers>,
+                                        .backward =
+                                            [](const Tensor&, const Tensor& dy, Wanted wanted) {
+                                              return Grads{dy, wanted(1) ? -dy : Tensor()};
+                                            },
+                                        .examples = two<subtract>,
+                                        .bad_calls = two_bad<subtract>};
 Tensor subtract(const Operand& a, const Operand& b) { return binary(records::subtract_op, a, b); }
 
 constinit const Op records::multiply_op{
@@ -115,11 +122,14 @@ constinit const Op records::negate_op{
           return made_by(x, records::negate_op) ? x.input(0) : y;
         },
     .examples =
-        [] { return Examples{{{sample({2, 3})}, [](std::span<const Tensor> x) { return negate(x[0]); }}}; },
+        [] {
+          return Examples{{{sample({2, 3})}, [](std::span<const Tensor> x) { return negate(x[0]); }}};
+        },
     .bad_calls =
         [] {
-          return BadCalls{{"negate: needs numbers and was given bool[2]", [] { negate(zeros({2}, DType::bool_)); }},
-                          {"negate: an operand is an empty Tensor", [] { negate(Tensor()); }}};
+          return BadCalls{
+              {"negate: needs numbers and was given bool[2]", [] { negate(zeros({2}, DType::bool_)); }},
+              {"negate: an operand is an empty Tensor", [] { negate(Tensor()); }}};
         }};
 Tensor negate(const Operand& x) { return unary(records::negate_op, x); }
 
@@ -138,12 +148,14 @@ constinit const Op records::square_op{
         },
     .bad_calls =
         [] {
-          return BadCalls{{"square: needs numbers and was given bool[2]", [] { square(zeros({2}, DType::bool_)); }}};
+          return BadCalls{
+              {"square: needs numbers and was given bool[2]", [] { square(zeros({2}, DType::bool_)); }}};
         }};
 Tensor square(const Operand& x) { return unary(records::square_op, x); }
 
-// d(a^b)/da = b a^(b-1). Where b = 0 that is 0 times a^-1; a^0 is put in place of a^-1, so that a = 0 gives 0 and not NaN
-// in any order. d(a^b)/db = a^b log a, where log is 0 for a <= 0: the limit at a = 0 for b > 0, and a convention else.
+// d(a^b)/da = b a^(b-1). Where b = 0 that is 0 times a^-1; a^0 is put in place of a^-1, so that a = 0 gives 0
+// and not NaN in any order. d(a^b)/db = a^b log a, where log is 0 for a <= 0: the limit at a = 0 for b > 0,
+// and a convention else.
 namespace {
 Grads pow_backward(const Tensor& y, const Tensor& dy, Wanted wanted) {
   const Tensor a = y.input(0), b = y.input(1);
@@ -169,11 +181,11 @@ constinit const Op records::pow_op{
     .backward = pow_backward,
     .examples =
         [] {
-          return Examples{
-              {{sample({2, 3}, 0.5, 2), sample({3}, -2, 2)}, [](std::span<const Tensor> x) { return pow(x[0], x[1]); }},
-              {{sample({2, 3}, -2, 2)}, [](std::span<const Tensor> x) { return pow(x[0], 3); }},
-              {{sample({4}, 0.5, 2)}, [](std::span<const Tensor> x) { return pow(x[0], -1.5); }},
-              {{sample({4}, -1, 1)}, [](std::span<const Tensor> x) { return pow(2, x[0]); }}};
+          return Examples{{{sample({2, 3}, 0.5, 2), sample({3}, -2, 2)},
+                           [](std::span<const Tensor> x) { return pow(x[0], x[1]); }},
+                          {{sample({2, 3}, -2, 2)}, [](std::span<const Tensor> x) { return pow(x[0], 3); }},
+                          {{sample({4}, 0.5, 2)}, [](std::span<const Tensor> x) { return pow(x[0], -1.5); }},
+                          {{sample({4}, -1, 1)}, [](std::span<const Tensor> x) { return pow(2, x[0]); }}};
         },
     .bad_calls = two_floats_bad<pow>};
 Tensor pow(const Operand& a, const Operand& b) {
@@ -194,7 +206,8 @@ constinit const Op records::maximum_op{
     .backward =
         [](const Tensor& y, const Tensor& dy, Wanted wanted) {
           const Tensor a_wins = y.input(0) >= y.input(1);
-          return Grads{wanted(0) ? where(a_wins, dy, 0) : Tensor(), wanted(1) ? where(a_wins, 0, dy) : Tensor()};
+          return Grads{wanted(0) ? where(a_wins, dy, 0) : Tensor(),
+                       wanted(1) ? where(a_wins, 0, dy) : Tensor()};
         },
     .examples = two<maximum>,
     .bad_calls = two_bad<maximum>};
@@ -210,7 +223,8 @@ constinit const Op records::minimum_op{
     .backward =
         [](const Tensor& y, const Tensor& dy, Wanted wanted) {
           const Tensor a_wins = y.input(0) <= y.input(1);
-          return Grads{wanted(0) ? where(a_wins, dy, 0) : Tensor(), wanted(1) ? where(a_wins, 0, dy) : Tensor()};
+          return Grads{wanted(0) ? where(a_wins, dy, 0) : Tensor(),
+                       wanted(1) ? where(a_wins, 0, dy) : Tensor()};
         },
     .examples = two<minimum>,
     .bad_calls = two_bad<minimum>};

@@ -3,8 +3,8 @@
 //
 // One number holds all three. For an input x, a kernel w and a delta d, let
 //
-//     F(x, w, d) = sum over b, i, j, m, n, c, o of x[b, i*s + m*r - p, j*s + n*r - p, c] w[m, n, c, o] d[b,
-//     i, j, o]
+//     F(x, w, d) = sum over b, i, j, m, n, c, o of
+//                  x[b, i*s + m*r - p, j*s + n*r - p, c] w[m, n, c, o] d[b, i, j, o]
 //
 // with strides s, dilations r and pads p (x is zero outside). F is linear in each argument, and the trio are
 // its derivatives by each: Y(x, w) = dF/dd, K(x, d) = dF/dw, I(d, w) = dF/dx. So for cotangents y', w' and x'

@@ -11,20 +11,22 @@ namespace opgrad {
 
 using fmt::format;
 
-// ------------------------------------------------------------------------------------------------ shape rules
+// ------------------------------------------------------------ shape rules
 
 Result same(const Call& call) {
   for (int i = 1; i < call.arity(); ++i)
     if (call.dtype(i) != call.dtype(0) || call.shape_id(i) != call.shape_id(0))
-      call.fail(format("inputs 0 and {} have types {} and {}, which must be equal; cast or broadcast_to one of them", i,
-                       type_text(call, 0), type_text(call, i)));
+      call.fail(format(
+          "inputs 0 and {} have types {} and {}, which must be equal; cast or broadcast_to one of them", i,
+          type_text(call, 0), type_text(call, i)));
   return {call.dtype(0), call.shape_id(0)};
 }
 
 Result same_float(const Call& call) {
   const Result r = same(call);
   if (!is_float(r.dtype))
-    call.fail(format("needs f32 or f64 and was given {}; convert with cast(x, DType::f32)", type_text(call, 0)));
+    call.fail(
+        format("needs f32 or f64 and was given {}; convert with cast(x, DType::f32)", type_text(call, 0)));
   return r;
 }
 
@@ -37,17 +39,19 @@ Result same_number(const Call& call) {
 
 Result same_to_bool(const Call& call) { return {DType::bool_, same(call).shape}; }
 
-// ------------------------------------------------------------------------------------------------ errors
+// ------------------------------------------------------------ errors
 
 void refuse(const char* operation, Location where, const std::string& message) {
   throw UserError(format("{}: {}\n  at {}", operation, message, to_string(*origin_at(where))));
 }
 
 int axis_of(const char* operation, Location where, std::int64_t axis, int rank) {
-  if (rank == 0) refuse(operation, where, format("axis {} was given, but the tensor has rank 0 and no axes", axis));
+  if (rank == 0)
+    refuse(operation, where, format("axis {} was given, but the tensor has rank 0 and no axes", axis));
   if (axis < -rank || axis >= rank)
     refuse(operation, where,
-           format("axis {} is out of range; with rank {} it must lie between {} and {}", axis, rank, -rank, rank - 1));
+           format("axis {} is out of range; with rank {} it must lie between {} and {}", axis, rank, -rank,
+                  rank - 1));
   return static_cast<int>(axis < 0 ? axis + rank : axis);
 }
 
@@ -69,17 +73,21 @@ bool fits(double number, DType dtype) {
   if (is_float(dtype)) return true;
   if (std::trunc(number) != number) return false;  // NaN too
   switch (dtype) {
-    case DType::i32: return number >= -two_31 && number < two_31;
-    case DType::i64: return number >= -two_63 && number < two_63;
-    case DType::u8: return number >= 0 && number <= 255;
-    default: return number == 0 || number == 1;
+    case DType::i32:
+      return number >= -two_31 && number < two_31;
+    case DType::i64:
+      return number >= -two_63 && number < two_63;
+    case DType::u8:
+      return number >= 0 && number <= 255;
+    default:
+      return number == 0 || number == 1;
   }
 }
 
 std::string type_text(const Tensor& x) { return to_string(Type{x.dtype(), x.shape()}); }
 std::string type_text(const Call& call, int i) { return to_string(Type{call.dtype(i), call.shape(i)}); }
 
-// ------------------------------------------------------------------------------------------------ nodes
+// ------------------------------------------------------------ nodes
 
 Tensor broadcast_node(const Tensor& x, const Shape& shape, Location where) {
   if (x.shape() == shape) return x;
@@ -96,9 +104,10 @@ Tensor cast_node(const Tensor& x, DType dtype, Location where) {
 
 Tensor number_like(const char* operation, double number, const Tensor& x, Location where) {
   if (!fits(number, x.dtype()))
-    refuse(operation, where,
-           format("the number {} does not fit the elements of {}; convert the tensor first: cast(x, DType::f32)", number,
-                  type_text(x)));
+    refuse(
+        operation, where,
+        format("the number {} does not fit the elements of {}; convert the tensor first: cast(x, DType::f32)",
+               number, type_text(x)));
   return full(x.shape(), number, x.dtype(), where.file, where.line);
 }
 
@@ -108,9 +117,11 @@ std::optional<double> number_of(const Tensor& x) {
   return n->u.number;
 }
 
-bool made_by(const Tensor& x, const Op& op) { return x.node()->op == &op && !x.node()->has(node_flag::released); }
+bool made_by(const Tensor& x, const Op& op) {
+  return x.node()->op == &op && !x.node()->has(node_flag::released);
+}
 
-// ------------------------------------------------------------------------------------------------ operands
+// ------------------------------------------------------------ operands
 
 Pair align(const char* operation, const Operand& a, const Operand& b) {
   const Location where = a.where();
@@ -127,8 +138,8 @@ Pair align(const char* operation, const Operand& a, const Operand& b) {
   const std::optional<DType> dtype = promote(x.dtype(), y.dtype());
   if (!dtype)
     refuse(operation, where,
-           format("{} and {} have element types that do not mix; convert one of them: cast(x, DType::{})", type_text(x),
-                  type_text(y), name_of(is_float(x.dtype()) ? x.dtype() : y.dtype())));
+           format("{} and {} have element types that do not mix; convert one of them: cast(x, DType::{})",
+                  type_text(x), type_text(y), name_of(is_float(x.dtype()) ? x.dtype() : y.dtype())));
   if (x.node()->shape != y.node()->shape) {
     const Shape shape = [&] {
       try {
@@ -153,9 +164,11 @@ Tensor binary(const Op& op, const Operand& a, const Operand& b) {
   return make(op, {p.a.node(), p.b.node()}, a.where());
 }
 
-// ------------------------------------------------------------------------------------------------ examples
+// ------------------------------------------------------------ examples
 
 Sample sample(const Shape& shape, double low, double high) { return {shape, low, high, DType::f64}; }
-Sample integers(const Shape& shape, double low, double high, DType dtype) { return {shape, low, high, dtype}; }
+Sample integers(const Shape& shape, double low, double high, DType dtype) {
+  return {shape, low, high, dtype};
+}
 
 }  // namespace opgrad

@@ -1,5 +1,5 @@
-// What a file of operations includes: words for the usual shape rules, helpers that put broadcasting in, and checks
-// whose errors carry the user's line.
+// What a file of operations includes: words for the usual shape rules, helpers that put broadcasting in, and
+// checks whose errors carry the user's line.
 #pragma once
 #include <optional>
 #include <string>
@@ -14,15 +14,15 @@
 
 namespace opgrad {
 
-// Shape rules. All inputs have one type, which is the result's; `same_float` and `same_number` (floats and integers)
-// also say which dtypes are admitted; `same_to_bool` gives bool.
+// Shape rules. All inputs have one type, which is the result's; `same_float` and `same_number` (floats and
+// integers) also say which dtypes are admitted; `same_to_bool` gives bool.
 Result same(const Call& call);
 Result same_float(const Call& call);
 Result same_number(const Call& call);
 Result same_to_bool(const Call& call);
 
-// Two operands brought to one dtype (core/dtype.h's table; a number takes the other's) and, by broadcast nodes, to
-// one shape. UserError naming `operation`, both types and the rule that failed.
+// Two operands brought to one dtype (core/dtype.h's table; a number takes the other's) and, by broadcast
+// nodes, to one shape. UserError naming `operation`, both types and the rule that failed.
 struct Pair {
   Tensor a, b;
 };
@@ -45,11 +45,12 @@ Tensor number_like(const char* operation, double number, const Tensor& x, Locati
 int axis_of(const char* operation, Location where, std::int64_t axis, int rank);
 // Distinct axes counted from 0 in rising order; all of them when none is given.
 Axes axes_of(const char* operation, Location where, const Axes& axes, int rank);
-// The value converts to the dtype without loss of its whole part: any to a float, whole ones to an integer type that
-// holds them, 0 and 1 to bool.
+// The value converts to the dtype without loss of its whole part: any to a float, whole ones to an integer
+// type that holds them, 0 and 1 to bool.
 bool fits(double number, DType dtype);
 
-// take_along, and x with updates added at those places. With `labels` their errors are those of a cross-entropy.
+// take_along, and x with updates added at those places. With `labels` their errors are those of a
+// cross-entropy.
 Tensor take_along(const Tensor& x, const Tensor& index, bool labels, Location where);
 Tensor add_along(const Tensor& x, const Tensor& index, const Tensor& updates, bool labels, Location where);
 

@@ -1,5 +1,5 @@
-// Indexing by tensors of integers. Adjoint pairs: gather and scatter_add (whole rows), take_along and add_along (one
-// entry of each row).
+// Indexing by tensors of integers. Adjoint pairs: gather and scatter_add (whole rows), take_along and
+// add_along (one entry of each row).
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -17,7 +17,8 @@ namespace {
 
 void need_integers(const Call& call, int i) {
   if (!is_integer(call.dtype(i)))
-    call.fail(format("the indices are {} and must be integers; convert with cast(x, DType::i64)", type_text(call, i)));
+    call.fail(format("the indices are {} and must be integers; convert with cast(x, DType::i64)",
+                     type_text(call, i)));
 }
 
 // Throws for the first index outside [0, limit). `labels`: they are the classes of a cross-entropy.
@@ -35,10 +36,12 @@ void check_range(const char* operation, const View& indices, std::int64_t limit,
     const std::string position =
         format("{}", fmt::join(std::span(at.data(), static_cast<std::size_t>(indices.shape().rank())), ", "));
     if (labels)
-      throw UserError(format("cross_entropy: label {} at position [{}] is outside [0, {}), the {} classes; check the "
-                             "labels and the width of the last layer",
-                             i, position, limit, limit));
-    throw UserError(format("{}: index {} at position [{}] is outside [0, {})", operation, i, position, limit));
+      throw UserError(
+          format("cross_entropy: label {} at position [{}] is outside [0, {}), the {} classes; check the "
+                 "labels and the width of the last layer",
+                 i, position, limit, limit));
+    throw UserError(
+        format("{}: index {} at position [{}] is outside [0, {})", operation, i, position, limit));
   }
 }
 
@@ -59,10 +62,11 @@ Shape joined(const Shape& head, std::span<const std::int64_t> tail) {
 }  // namespace
 
 void check_labels(const View& labels, std::int64_t classes) {
-  dispatch_integer(labels.dtype(), [&]<class I>() { check_range<I>("cross_entropy", labels, classes, true); });
+  dispatch_integer(labels.dtype(),
+                   [&]<class I>() { check_range<I>("cross_entropy", labels, classes, true); });
 }
 
-// ------------------------------------------------------------------------------------------------ gather, scatter_add
+// ------------------------------------------------------------ gather, scatter_add
 
 namespace {
 
@@ -99,10 +103,12 @@ Result scatter_add_shape(const Call& call) {
   const Shape &indices = call.shape(0), &updates = call.shape(1);
   const std::int64_t rows = call.attributes<RowsAttributes>().rows;
   if (rows < 0) call.fail(format("{} rows were asked for; give 0 or more", rows));
-  if (call.dtype(1) == DType::bool_) call.fail(format("the updates are {} and must be numbers", type_text(call, 1)));
+  if (call.dtype(1) == DType::bool_)
+    call.fail(format("the updates are {} and must be numbers", type_text(call, 1)));
   const auto whole = static_cast<std::size_t>(indices.rank());
   if (updates.rank() < indices.rank() || !std::ranges::equal(updates.dims().first(whole), indices.dims()))
-    call.fail(format("updates {} must begin with the sizes of the indices, {}", to_string(updates), to_string(indices)));
+    call.fail(format("updates {} must begin with the sizes of the indices, {}", to_string(updates),
+                     to_string(indices)));
   const std::array first{rows};
   return {call.dtype(1), joined(Shape(first), updates.dims().subspan(whole))};
 }
@@ -155,7 +161,9 @@ constinit const Op records::gather_op{
               {"gather: the indices are f32[2] and must be integers", [] { gather(zeros({3}), zeros({2})); }},
               {"gather: x is f32[] and has no rows", [] { gather(zeros({}), zeros({2}, DType::i64)); }},
               {"gather: index 3 at position [1, 0] is outside [0, 3)",
-               [] { gather(zeros({3, 2}), tensor<std::int64_t>({{0, 2}, {3, -1}})).values<float>(); }},
+               [] {
+                 gather(zeros({3, 2}), tensor<std::int64_t>({{0, 2}, {3, -1}})).values<float>();
+               }},
               {"gather: index -1 at position [0] is outside [0, 3)",
                [] { gather(zeros({3}), full({1}, -1, DType::i32)).values<float>(); }},
               {"gather: index 4611686018427387904 at position [] is outside [0, 3)",
@@ -169,7 +177,10 @@ constinit const Op records::scatter_add_op{
     .about = "y[r, :] = the sum of updates[i..., :] where index[i...] = r, in their order; adjoint: gather",
     .shape = scatter_add_shape,
     .forward = scatter_add_kernel,
-    .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{Tensor(), gather(dy, y.input(0))}; },
+    .backward =
+        [](const Tensor& y, const Tensor& dy, Wanted) {
+          return Grads{Tensor(), gather(dy, y.input(0))};
+        },
     .examples =
         [] {
           return Examples{{{integers({2, 3}, 0, 4), sample({2, 3, 2})},
@@ -183,11 +194,15 @@ constinit const Op records::scatter_add_op{
               {"scatter_add: the indices are f32[2] and must be integers",
                [] { scatter_add(zeros({2}), zeros({2}), 3); }},
               {"scatter_add: updates [3, 2] must begin with the sizes of the indices, [2]",
-               [] { scatter_add(zeros({2}, DType::i64), zeros({3, 2}), 3); }},
-              {"scatter_add: -1 rows were asked for", [] { scatter_add(zeros({2}, DType::i64), zeros({2}), -1); }},
+               [] {
+                 scatter_add(zeros({2}, DType::i64), zeros({3, 2}), 3);
+               }},
+              {"scatter_add: -1 rows were asked for",
+               [] { scatter_add(zeros({2}, DType::i64), zeros({2}), -1); }},
               {"more than 2^56", [] { scatter_add(zeros({2}, DType::i64), zeros({2}), 1LL << 62); }},
-              {"scatter_add: index 5 at position [1] is outside [0, 5)",
-               [] { scatter_add(tensor<std::int32_t>({0, 5}), zeros({2}), 5).values<float>(); }}};
+              {"scatter_add: index 5 at position [1] is outside [0, 5)", [] {
+                 scatter_add(tensor<std::int32_t>({0, 5}), zeros({2}), 5).values<float>();
+               }}};
         },
     .attributes = &attribute_info<RowsAttributes>};
 
@@ -196,11 +211,12 @@ Tensor gather(const Operand& x, const Operand& indices) {
 }
 
 Tensor scatter_add(const Operand& indices, const Operand& updates, std::int64_t rows) {
-  return make(records::scatter_add_op, {indices.tensor("scatter_add").node(), updates.tensor("scatter_add").node()},
-              indices.where(), RowsAttributes{rows});
+  return make(records::scatter_add_op,
+              {indices.tensor("scatter_add").node(), updates.tensor("scatter_add").node()}, indices.where(),
+              RowsAttributes{rows});
 }
 
-// ------------------------------------------------------------------------------------------------ take_along, add_along
+// ------------------------------------------------------------ take_along, add_along
 
 namespace {
 
@@ -213,7 +229,8 @@ struct AlongAttributes {
 void check_along(const Call& call) {
   need_integers(call, 1);
   const Shape &x = call.shape(0), &index = call.shape(1);
-  if (x.rank() == 0 || !std::ranges::equal(x.dims().first(static_cast<std::size_t>(x.rank() - 1)), index.dims()))
+  if (x.rank() == 0 ||
+      !std::ranges::equal(x.dims().first(static_cast<std::size_t>(x.rank() - 1)), index.dims()))
     call.fail(format("the index is {} and must have the sizes of x, {}, without the last", to_string(index),
                      to_string(x)));
 }
@@ -226,9 +243,10 @@ Result take_along_shape(const Call& call) {
 Result add_along_shape(const Call& call) {
   check_along(call);
   if (call.dtype(2) != call.dtype(0) || call.shape_id(2) != call.shape_id(1) || call.dtype(0) == DType::bool_)
-    call.fail(format("the updates are {} and must be numbers of x's element type, with the sizes of the index, {}; x "
-                     "is {}",
-                     type_text(call, 2), to_string(call.shape(1)), type_text(call, 0)));
+    call.fail(format(
+        "the updates are {} and must be numbers of x's element type, with the sizes of the index, {}; x "
+        "is {}",
+        type_text(call, 2), to_string(call.shape(1)), type_text(call, 0)));
   return {call.dtype(0), call.shape_id(0)};
 }
 
@@ -244,7 +262,8 @@ void take_along_kernel(const KernelArgs& args) {
   });
 }
 
-// x is often one repeated zero, so it may have any strides; the two others are dense by the shape of the walk.
+// x is often one repeated zero, so it may have any strides; the two others are dense by the shape of the
+// walk.
 void add_along_kernel(const KernelArgs& args) {
   const View &x = args.in[0], &index = args.in[1], &updates = args.in[2], &y = args.out;
   const std::int64_t n = x.shape().dims().back();
@@ -252,7 +271,8 @@ void add_along_kernel(const KernelArgs& args) {
   dispatch_integer(index.dtype(), [&]<class I>() {
     std::vector<I> dense(static_cast<std::size_t>(index.numel()));
     copy(index, dense_view(dense.data(), index.type));
-    check_range<I>("add_along", dense_view(dense.data(), index.type), n, args.attributes<AlongAttributes>().labels);
+    check_range<I>("add_along", dense_view(dense.data(), index.type), n,
+                   args.attributes<AlongAttributes>().labels);
     copy(x, y);
     dispatch(x.dtype(), [&]<class T>() {
       for (std::size_t r = 0; r < dense.size(); ++r) {
@@ -272,7 +292,8 @@ Tensor take_along(const Tensor& x, const Tensor& index, bool labels, Location wh
   return make(records::take_along_op, {x.node(), index.node()}, where, AlongAttributes{labels});
 }
 Tensor add_along(const Tensor& x, const Tensor& index, const Tensor& updates, bool labels, Location where) {
-  return make(records::add_along_op, {x.node(), index.node(), updates.node()}, where, AlongAttributes{labels});
+  return make(records::add_along_op, {x.node(), index.node(), updates.node()}, where,
+              AlongAttributes{labels});
 }
 
 Tensor take_along(const Operand& x, const Operand& index) {
@@ -303,12 +324,17 @@ constinit const Op records::take_along_op{
         [] {
           return BadCalls{
               {"take_along: the indices are f32[2] and must be integers",
-               [] { take_along(zeros({2, 3}), zeros({2})); }},
+               [] {
+                 take_along(zeros({2, 3}), zeros({2}));
+               }},
               {"take_along: the index is [3] and must have the sizes of x, [2, 3], without the last",
-               [] { take_along(zeros({2, 3}), zeros({3}, DType::i64)); }},
+               [] {
+                 take_along(zeros({2, 3}), zeros({3}, DType::i64));
+               }},
               {"take_along: the index is [] and must", [] { take_along(zeros({}), zeros({}, DType::i64)); }},
-              {"take_along: index 3 at position [1] is outside [0, 3)",
-               [] { take_along(zeros({2, 3}), tensor<std::int64_t>({0, 3})).values<float>(); }}};
+              {"take_along: index 3 at position [1] is outside [0, 3)", [] {
+                 take_along(zeros({2, 3}), tensor<std::int64_t>({0, 3})).values<float>();
+               }}};
         },
     .attributes = &attribute_info<AlongAttributes>};
 
@@ -331,14 +357,16 @@ constinit const Op records::add_along_op{
         [] {
           return BadCalls{
               {"add_along: the updates are f64[2] and must be numbers of x's element type",
-               [] { add_along(zeros({2, 3}), zeros({2}, DType::i64), zeros({2}, DType::f64), false, {}); }},
+               [] {
+                 add_along(zeros({2, 3}), zeros({2}, DType::i64), zeros({2}, DType::f64), false, {});
+               }},
               {"cross_entropy: label 3 at position [0] is outside [0, 3), the 3 classes", [] {
                  add_along(zeros({1, 3}), full({1}, 3, DType::i64), zeros({1}), true, {}).values<float>();
                }}};
         },
     .attributes = &attribute_info<AlongAttributes>};
 
-// ------------------------------------------------------------------------------------------------ one_hot
+// ------------------------------------------------------------ one_hot
 
 namespace {
 
@@ -383,24 +411,28 @@ constinit const Op records::one_hot_op{
     .backward = no_gradient,
     .examples =
         [] {
-          return Examples{{{integers({2, 3}, 0, 4)}, [](std::span<const Tensor> x) { return one_hot(x[0], 4); }},
-                          {{integers({3}, 0, 2, DType::u8)},
-                           [](std::span<const Tensor> x) { return one_hot(x[0], 2, DType::bool_); }}};
+          return Examples{
+              {{integers({2, 3}, 0, 4)}, [](std::span<const Tensor> x) { return one_hot(x[0], 4); }},
+              {{integers({3}, 0, 2, DType::u8)},
+               [](std::span<const Tensor> x) { return one_hot(x[0], 2, DType::bool_); }}};
         },
     .bad_calls =
         [] {
           return BadCalls{
               {"one_hot: the indices are f32[2] and must be integers", [] { one_hot(zeros({2}), 3); }},
               {"one_hot: the depth is 0 and must be at least 1", [] { one_hot(zeros({2}, DType::i64), 0); }},
-              {"one_hot: the depth is -1 and must be at least 1", [] { one_hot(zeros({2}, DType::i64), -1); }},
+              {"one_hot: the depth is -1 and must be at least 1",
+               [] { one_hot(zeros({2}, DType::i64), -1); }},
               {"more than 2^56", [] { one_hot(zeros({2}, DType::i64), 1LL << 62); }},
-              {"one_hot: index 3 at position [1] is outside [0, 3)",
-               [] { one_hot(tensor<std::int64_t>({0, 3}), 3).values<float>(); }}};
+              {"one_hot: index 3 at position [1] is outside [0, 3)", [] {
+                 one_hot(tensor<std::int64_t>({0, 3}), 3).values<float>();
+               }}};
         },
     .attributes = &attribute_info<OneHotAttributes>};
 
 Tensor one_hot(const Operand& indices, std::int64_t depth, DType dtype) {
-  return make(records::one_hot_op, {indices.tensor("one_hot").node()}, indices.where(), OneHotAttributes{depth, dtype});
+  return make(records::one_hot_op, {indices.tensor("one_hot").node()}, indices.where(),
+              OneHotAttributes{depth, dtype});
 }
 
 }  // namespace opgrad

@@ -1,10 +1,9 @@
-// Movement: views of the same memory by other strides, and the two operations that copy, pad and concatenate. Adjoint
-// pairs: broadcast_to and sum_to, slice and pad; reshape, permute and flip are their own up to their numbers.
+// Movement: views of the same memory by other strides. broadcast_to and sum_to are adjoint; reshape, permute
+// and flip are their own adjoints up to their numbers.
 #include <fmt/format.h>
 
 #include <algorithm>
 
-#include "../core/parallel.h"
 #include "define.h"
 
 namespace opgrad {
@@ -27,10 +26,10 @@ struct AxesAttributes {
 
 }  // namespace
 
-// ------------------------------------------------------------------------------------------------ reshape
+// ------------------------------------------------------------ reshape
 //
-// Strides can say it where no new axis spans old ones that do not lie one behind the other. So merge the old axes that
-// do into runs, and cut the runs into the new axes from the right.
+// Strides can say it where no new axis spans old ones that do not lie one behind the other. So merge the old
+// axes that do into runs, and cut the runs into the new axes from the right.
 
 namespace {
 
@@ -81,7 +80,8 @@ constinit const Op records::reshape_op{
           return Result(call.dtype(0), to);
         },
     .forward = {},
-    .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{reshape(dy, y.input(0).shape())}; },
+    .backward = [](const Tensor& y, const Tensor& dy,
+                   Wanted) { return Grads{reshape(dy, y.input(0).shape())}; },
     .simplify =
         [](const Tensor& y) {
           const Tensor x = y.input(0);
@@ -89,23 +89,47 @@ constinit const Op records::reshape_op{
         },
     .examples =
         [] {
-          return Examples{
-              {{sample({2, 3, 4})}, [](std::span<const Tensor> x) { return reshape(x[0], {4, -1}); }},
-              {{sample({2, 3, 4})}, [](std::span<const Tensor> x) { return reshape(permute(x[0], {0, 2, 1}), {8, 3}); }},
-              {{sample({1})}, [](std::span<const Tensor> x) { return reshape(x[0], {}); }}};
+          return Examples{{{sample({2, 3, 4})},
+                           [](std::span<const Tensor> x) {
+                             return reshape(x[0], {4, -1});
+                           }},
+                          {{sample({2, 3, 4})},
+                           [](std::span<const Tensor> x) {
+                             return reshape(permute(x[0], {0, 2, 1}), {8, 3});
+                           }},
+                          {{sample({1})}, [](std::span<const Tensor> x) { return reshape(x[0], {}); }}};
         },
     .bad_calls =
         [] {
-          return BadCalls{
-              {"reshape: [2, 3] has 6 elements and [4] has 4", [] { reshape(zeros({2, 3}), {4}); }},
-              {"reshape: 6 elements of [2, 3] cannot be cut into [4, -1]", [] { reshape(zeros({2, 3}), {4, -1}); }},
-              {"reshape: more than one size is -1 in [-1, -1]", [] { reshape(zeros({2, 3}), {-1, -1}); }},
-              {"reshape: the sizes [-2, 3] hold -2", [] { reshape(zeros({2, 3}), {-2, 3}); }},
-              {"reshape: [2, 3] has 6 elements and [2147483648] has", [] { reshape(zeros({2, 3}), {1LL << 31}); }},
-              {"more than 2^56", [] { reshape(zeros({2, 3}), {1LL << 62}); }},
-              {"reshape: the product of [4611686018427387904, 4] overflows 64 bits",
-               [] { reshape(zeros({2, 3}), {1LL << 62, 4}); }},
-              {"reshape: an operand is an empty Tensor", [] { reshape(Tensor(), {4}); }}};
+          return BadCalls{{"reshape: [2, 3] has 6 elements and [4] has 4",
+                           [] {
+                             reshape(zeros({2, 3}), {4});
+                           }},
+                          {"reshape: 6 elements of [2, 3] cannot be cut into [4, -1]",
+                           [] {
+                             reshape(zeros({2, 3}), {4, -1});
+                           }},
+                          {"reshape: more than one size is -1 in [-1, -1]",
+                           [] {
+                             reshape(zeros({2, 3}), {-1, -1});
+                           }},
+                          {"reshape: the sizes [-2, 3] hold -2",
+                           [] {
+                             reshape(zeros({2, 3}), {-2, 3});
+                           }},
+                          {"reshape: [2, 3] has 6 elements and [2147483648] has",
+                           [] {
+                             reshape(zeros({2, 3}), {1LL << 31});
+                           }},
+                          {"more than 2^56",
+                           [] {
+                             reshape(zeros({2, 3}), {1LL << 62});
+                           }},
+                          {"reshape: the product of [4611686018427387904, 4] overflows 64 bits",
+                           [] {
+                             reshape(zeros({2, 3}), {1LL << 62, 4});
+                           }},
+                          {"reshape: an operand is an empty Tensor", [] { reshape(Tensor(), {4}); }}};
         },
     .attributes = &attribute_info<ShapeAttributes>,
     .view = reshape_view};
@@ -120,7 +144,8 @@ Tensor reshape(const Operand& x, std::initializer_list<std::int64_t> sizes) {
   const Tensor t = x.tensor("reshape");
   const std::span<const std::int64_t> given(sizes.begin(), sizes.size());
   const auto text = [&] { return format("[{}]", fmt::join(given, ", ")); };
-  if (given.size() > max_rank) refuse("reshape", x.where(), format("{} has more than {} axes", text(), max_rank));
+  if (given.size() > max_rank)
+    refuse("reshape", x.where(), format("{} has more than {} axes", text(), max_rank));
   std::array<std::int64_t, max_rank> dims{};
   std::ranges::copy(given, dims.begin());
   std::int64_t known = 1;
@@ -130,7 +155,8 @@ Tensor reshape(const Operand& x, std::initializer_list<std::int64_t> sizes) {
       if (inferred) refuse("reshape", x.where(), format("more than one size is -1 in {}", text()));
       inferred = &dims[i];
     } else if (dims[i] < 0) {
-      refuse("reshape", x.where(), format("the sizes {} hold {}; only -1 (infer it) is not a size", text(), dims[i]));
+      refuse("reshape", x.where(),
+             format("the sizes {} hold {}; only -1 (infer it) is not a size", text(), dims[i]));
     } else if (__builtin_mul_overflow(known, dims[i], &known)) {
       refuse("reshape", x.where(), format("the product of {} overflows 64 bits", text()));
     }
@@ -138,8 +164,8 @@ Tensor reshape(const Operand& x, std::initializer_list<std::int64_t> sizes) {
   if (inferred) {
     if (known == 0 || t.numel() % known != 0)
       refuse("reshape", x.where(),
-             format("{} elements of {} cannot be cut into {}: {} is no multiple of {}", t.numel(), to_string(t.shape()),
-                    text(), t.numel(), known));
+             format("{} elements of {} cannot be cut into {}: {} is no multiple of {}", t.numel(),
+                    to_string(t.shape()), text(), t.numel(), known));
     *inferred = t.numel() / known;
   }
   try {
@@ -168,7 +194,7 @@ Tensor squeeze(const Operand& x, std::int64_t axis) {
   return reshape_node(t, Shape(dims), x.where());
 }
 
-// ------------------------------------------------------------------------------------------------ permute
+// ------------------------------------------------------------ permute
 
 constinit const Op records::permute_op{
     .name = "permute",
@@ -182,12 +208,12 @@ constinit const Op records::permute_op{
           std::array<bool, max_rank> seen{};
           std::array<std::int64_t, max_rank> dims{};
           if (order.size() != in.rank())
-            call.fail(format("the order {} has {} axes and {} has {}", field_text(order), order.size(), to_string(in),
-                             in.rank()));
+            call.fail(format("the order {} has {} axes and {} has {}", field_text(order), order.size(),
+                             to_string(in), in.rank()));
           for (int i = 0; i < in.rank(); ++i) {
             if (order[i] < 0 || order[i] >= in.rank() || seen[at(static_cast<int>(order[i]))])
-              call.fail(format("{} is no order of the axes 0 to {}: each must stand in it once", field_text(order),
-                               in.rank() - 1));
+              call.fail(format("{} is no order of the axes 0 to {}: each must stand in it once",
+                               field_text(order), in.rank() - 1));
             seen[at(static_cast<int>(order[i]))] = true;
             dims[at(i)] = in[static_cast<int>(order[i])];
           }
@@ -212,17 +238,31 @@ constinit const Op records::permute_op{
         },
     .examples =
         [] {
-          return Examples{{{sample({2, 3, 4})}, [](std::span<const Tensor> x) { return permute(x[0], {2, 0, 1}); }},
+          return Examples{{{sample({2, 3, 4})},
+                           [](std::span<const Tensor> x) {
+                             return permute(x[0], {2, 0, 1});
+                           }},
                           {{sample({3, 2})}, [](std::span<const Tensor> x) { return transpose(x[0]); }}};
         },
     .bad_calls =
         [] {
-          return BadCalls{
-              {"permute: the order [0] has 1 axes and [2, 3] has 2", [] { permute(zeros({2, 3}), {0}); }},
-              {"permute: [0, 0] is no order of the axes 0 to 1", [] { permute(zeros({2, 3}), {0, 0}); }},
-              {"permute: axis 2147483648 is out of range", [] { permute(zeros({2, 3}), {0, 1LL << 31}); }},
-              {"permute: axis -3 is out of range", [] { permute(zeros({2, 3}), {-3, 0}); }},
-              {"transpose: needs at least 2 axes", [] { transpose(zeros({3})); }}};
+          return BadCalls{{"permute: the order [0] has 1 axes and [2, 3] has 2",
+                           [] {
+                             permute(zeros({2, 3}), {0});
+                           }},
+                          {"permute: [0, 0] is no order of the axes 0 to 1",
+                           [] {
+                             permute(zeros({2, 3}), {0, 0});
+                           }},
+                          {"permute: axis 2147483648 is out of range",
+                           [] {
+                             permute(zeros({2, 3}), {0, 1LL << 31});
+                           }},
+                          {"permute: axis -3 is out of range",
+                           [] {
+                             permute(zeros({2, 3}), {-3, 0});
+                           }},
+                          {"transpose: needs at least 2 axes", [] { transpose(zeros({3})); }}};
         },
     .attributes = &attribute_info<AxesAttributes>,
     .view =
@@ -248,13 +288,14 @@ Tensor permute(const Operand& x, const Axes& order) {
 Tensor transpose(const Operand& x) {
   const Tensor t = x.tensor("transpose");
   const int rank = t.rank();
-  if (rank < 2) refuse("transpose", x.where(), format("needs at least 2 axes and was given {}", type_text(t)));
+  if (rank < 2)
+    refuse("transpose", x.where(), format("needs at least 2 axes and was given {}", type_text(t)));
   Axes order;
   for (int i = 0; i < rank; ++i) order.push_back(i < rank - 2 ? i : 2 * rank - 3 - i);
   return permute(x, order);
 }
 
-// ------------------------------------------------------------------------------------------------ broadcast_to
+// ------------------------------------------------------------ broadcast_to
 
 constinit const Op records::broadcast_to_op{
     .name = "broadcast_to",
@@ -268,25 +309,36 @@ constinit const Op records::broadcast_to_op{
           bool ok = added >= 0;
           for (int i = 0; ok && i < from.rank(); ++i) ok = from[i] == 1 || from[i] == to[i + added];
           if (!ok)
-            call.fail(format("{} does not broadcast to {}: aligned at the right, each size must be equal or 1 in the "
-                             "former",
-                             to_string(from), to_string(to)));
+            call.fail(format(
+                "{} does not broadcast to {}: aligned at the right, each size must be equal or 1 in the "
+                "former",
+                to_string(from), to_string(to)));
           return Result(call.dtype(0), to);
         },
     .forward = {},
-    .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{sum_to(dy, y.input(0).shape())}; },
+    .backward = [](const Tensor& y, const Tensor& dy,
+                   Wanted) { return Grads{sum_to(dy, y.input(0).shape())}; },
     .examples =
         [] {
-          return Examples{
-              {{sample({3, 1})}, [](std::span<const Tensor> x) { return broadcast_to(x[0], {2, 3, 4}); }},
-              {{sample({})}, [](std::span<const Tensor> x) { return broadcast_to(x[0], {3}); }}};
+          return Examples{{{sample({3, 1})},
+                           [](std::span<const Tensor> x) {
+                             return broadcast_to(x[0], {2, 3, 4});
+                           }},
+                          {{sample({})}, [](std::span<const Tensor> x) { return broadcast_to(x[0], {3}); }}};
         },
     .bad_calls =
         [] {
-          return BadCalls{
-              {"broadcast_to: [2, 3] does not broadcast to [3, 3]", [] { broadcast_to(zeros({2, 3}), {3, 3}); }},
-              {"broadcast_to: [2, 3] does not broadcast to [3]", [] { broadcast_to(zeros({2, 3}), {3}); }},
-              {"sum_to: [3] does not broadcast to [2, 4]", [] { sum_to(zeros({2, 4}), {3}); }}};
+          return BadCalls{{"broadcast_to: [2, 3] does not broadcast to [3, 3]",
+                           [] {
+                             broadcast_to(zeros({2, 3}), {3, 3});
+                           }},
+                          {"broadcast_to: [2, 3] does not broadcast to [3]",
+                           [] {
+                             broadcast_to(zeros({2, 3}), {3});
+                           }},
+                          {"sum_to: [3] does not broadcast to [2, 4]", [] {
+                             sum_to(zeros({2, 4}), {3});
+                           }}};
         },
     .attributes = &attribute_info<ShapeAttributes>,
     .view =
@@ -319,222 +371,13 @@ Tensor sum_to(const Operand& x, const Shape& shape) {
   }
   if (!ok)
     refuse("sum_to", x.where(),
-           format("{} does not broadcast to {}, so nothing can be summed back", to_string(shape), to_string(from)));
+           format("{} does not broadcast to {}, so nothing can be summed back", to_string(shape),
+                  to_string(from)));
   if (repeated.size() == 0) return t;
   return reshape_node(sum(Operand(t, x.where().file, x.where().line), repeated, true), shape, x.where());
 }
 
-// ------------------------------------------------------------------------------------------------ slice, pad
-//
-// With m = ceil((end - begin) / step) elements taken from n, padding `begin` before, n - begin - (m - 1) step - 1 after
-// and step - 1 between puts them back where they were.
-
-namespace {
-
-struct SliceAttributes {
-  Axes begin, end, step;
-  static constexpr auto fields() {
-    return std::tuple{field("begin", &SliceAttributes::begin), field("end", &SliceAttributes::end),
-                      field("step", &SliceAttributes::step)};
-  }
-};
-struct PadAttributes {
-  Axes before, after, interior;
-  double value = 0;
-  static constexpr auto fields() {
-    return std::tuple{field("before", &PadAttributes::before), field("after", &PadAttributes::after),
-                      field("interior", &PadAttributes::interior), field("value", &PadAttributes::value)};
-  }
-};
-
-void need_entries(const Call& call, const char* what, const Axes& list) {
-  if (list.size() != call.shape(0).rank())
-    call.fail(format("{} = {} has {} entries and {} has {} axes; give one for each axis", what, field_text(list),
-                     list.size(), to_string(call.shape(0)), call.shape(0).rank()));
-}
-
-Result slice_shape(const Call& call) {
-  const auto& a = call.attributes<SliceAttributes>();
-  const Shape& in = call.shape(0);
-  need_entries(call, "begin", a.begin);
-  need_entries(call, "end", a.end);
-  need_entries(call, "step", a.step);
-  std::array<std::int64_t, max_rank> dims{};
-  for (int i = 0; i < in.rank(); ++i) {
-    if (a.begin[i] < 0 || a.end[i] > in[i] || a.begin[i] > a.end[i])
-      call.fail(format("axis {} of {}: begin {} and end {} must satisfy 0 <= begin <= end <= {}", i, to_string(in),
-                       a.begin[i], a.end[i], in[i]));
-    if (a.step[i] < 1) call.fail(format("axis {}: the step is {} and must be at least 1", i, a.step[i]));
-    if (a.end[i] > a.begin[i]) dims[at(i)] = (a.end[i] - a.begin[i] - 1) / a.step[i] + 1;
-  }
-  return {call.dtype(0), Shape(std::span(dims.data(), at(in.rank())))};
-}
-
-Grads slice_backward(const Tensor& y, const Tensor& dy, Wanted) {
-  const auto& a = y.attributes<SliceAttributes>();
-  Axes before, after, interior;
-  for (int i = 0; i < y.rank(); ++i) {
-    const std::int64_t n = y.input(0).shape()[i], m = y.shape()[i];
-    const std::int64_t used = m == 0 ? 0 : (m - 1) * a.step[i] + 1;
-    before.push_back(a.begin[i]);
-    after.push_back(n - a.begin[i] - used);
-    interior.push_back(m > 1 ? a.step[i] - 1 : 0);
-  }
-  return {pad(dy, before, after, interior)};
-}
-
-Result pad_shape(const Call& call) {
-  const auto& a = call.attributes<PadAttributes>();
-  const Shape& in = call.shape(0);
-  need_entries(call, "before", a.before);
-  need_entries(call, "after", a.after);
-  need_entries(call, "interior", a.interior);
-  if (!fits(a.value, call.dtype(0)))
-    call.fail(format("the value {} does not fit the elements of {}", a.value, type_text(call, 0)));
-  std::array<std::int64_t, max_rank> dims{};
-  for (int i = 0; i < in.rank(); ++i) {
-    if (a.before[i] < 0 || a.after[i] < 0 || a.interior[i] < 0)
-      call.fail(format("axis {}: before {}, after {} and interior {} must not be negative; slice cuts off", i,
-                       a.before[i], a.after[i], a.interior[i]));
-    std::int64_t n = checked_add(a.before[i], a.after[i], "pad");
-    if (in[i] > 0)
-      n = checked_add(n, checked_add(checked_mul(in[i] - 1, checked_add(a.interior[i], 1, "pad"), "pad"), 1, "pad"), "pad");
-    dims[at(i)] = n;
-  }
-  return {call.dtype(0), Shape(std::span(dims.data(), at(in.rank())))};
-}
-
-void pad_kernel(const KernelArgs& args) {
-  const auto& a = args.attributes<PadAttributes>();
-  const View &x = args.in[0], &y = args.out;
-  dispatch(y.dtype(), [&]<class T>() {
-    const T value = static_cast<T>(a.value);
-    parallel_ranges(y.numel(), 65536, [&](std::int64_t begin, std::int64_t end) {
-      std::fill(y.as<T>() + begin, y.as<T>() + end, value);
-    });
-    if (x.numel() == 0) return;
-    View inside{y.data, x.type, y.strides};
-    std::int64_t first = 0;
-    for (int i = 0; i < x.shape().rank(); ++i) {
-      first += a.before[i] * y.strides[at(i)];
-      if (x.shape()[i] > 1) inside.strides[at(i)] *= a.interior[i] + 1;
-    }
-    inside.data = y.as<T>() + first;
-    copy(x, inside);
-  });
-}
-
-Grads pad_backward(const Tensor& y, const Tensor& dy, Wanted) {
-  const auto& a = y.attributes<PadAttributes>();
-  Axes begin, end, step;
-  for (int i = 0; i < y.rank(); ++i) {
-    const std::int64_t n = y.input(0).shape()[i];
-    begin.push_back(a.before[i]);
-    step.push_back(n > 1 ? a.interior[i] + 1 : 1);
-    end.push_back(n == 0 ? a.before[i] : a.before[i] + (n - 1) * step[i] + 1);
-  }
-  return {slice(dy, begin, end, step)};
-}
-
-}  // namespace
-
-constinit const Op records::slice_op{
-    .name = "slice",
-    .arity = 1,
-    .traits = Traits::movement | Traits::nothrow | Traits::linear,
-    .about = "elements begin, begin + step, ... below end of each axis; adjoint: pad",
-    .shape = slice_shape,
-    .forward = {},
-    .backward = slice_backward,
-    .examples =
-        [] {
-          return Examples{
-              {{sample({5, 4})}, [](std::span<const Tensor> x) { return slice(x[0], {1, 0}, {5, 3}, {2, 1}); }},
-              {{sample({7})}, [](std::span<const Tensor> x) { return slice(x[0], {1}, {6}, {3}); }},
-              {{sample({4, 3})}, [](std::span<const Tensor> x) { return x[0][-2]; }}};
-        },
-    .bad_calls =
-        [] {
-          return BadCalls{
-              {"slice: begin = [0] has 1 entries and [2, 3] has 2 axes", [] { slice(zeros({2, 3}), {0}, {1}); }},
-              {"slice: axis 0 of [3]: begin -1 and end 2", [] { slice(zeros({3}), {-1}, {2}); }},
-              {"slice: axis 0 of [3]: begin 0 and end 4 must satisfy 0 <= begin <= end <= 3",
-               [] { slice(zeros({3}), {0}, {4}); }},
-              {"slice: axis 0 of [3]: begin 2 and end 1", [] { slice(zeros({3}), {2}, {1}); }},
-              {"slice: axis 0 of [3]: begin 4611686018427387904", [] { slice(zeros({3}), {1LL << 62}, {3}); }},
-              {"slice: axis 0: the step is 0 and must be at least 1", [] { slice(zeros({3}), {0}, {3}, {0}); }},
-              {"slice: axis 0: the step is -1", [] { slice(zeros({3}), {0}, {3}, {-1}); }},
-              {"index: 3 is outside [-3, 3)", [] { zeros({3})[3]; }},
-              {"index: 0 was asked of a tensor of rank 0", [] { zeros({})[0]; }}};
-        },
-    .attributes = &attribute_info<SliceAttributes>,
-    .view =
-        [](const void* attributes, const Shape&, const Shape& out, Layout& layout) {
-          const auto& a = *static_cast<const SliceAttributes*>(attributes);
-          if (out.numel() == 0) return true;
-          for (int i = 0; i < out.rank(); ++i) {
-            layout.offset += a.begin[i] * layout.strides[at(i)];
-            if (out[i] > 1) layout.strides[at(i)] *= a.step[i];
-          }
-          return true;
-        }};
-
-constinit const Op records::pad_op{
-    .name = "pad",
-    .arity = 1,
-    .traits = Traits::nothrow,
-    .about = "a value before, after and between the elements of each axis, without gradient; adjoint: slice",
-    .shape = pad_shape,
-    .forward = pad_kernel,
-    .backward = pad_backward,
-    .examples =
-        [] {
-          return Examples{
-              {{sample({2, 3})}, [](std::span<const Tensor> x) { return pad(x[0], {1, 0}, {0, 2}, {1, 2}); }},
-              {{sample({3})}, [](std::span<const Tensor> x) { return pad(x[0], {0}, {2}, {}, 1.5); }}};
-        },
-    .bad_calls =
-        [] {
-          return BadCalls{
-              {"pad: before = [1] has 1 entries and [2, 3] has 2 axes", [] { pad(zeros({2, 3}), {1}, {1, 1}); }},
-              {"pad: axis 0: before -1, after 0 and interior 0 must not be negative", [] { pad(zeros({3}), {-1}, {0}); }},
-              {"overflows 64 bits", [] { pad(zeros({3}), {1LL << 62}, {1LL << 62}); }},
-              {"more than 2^56", [] { pad(zeros({3}), {1LL << 62}, {0}); }},
-              {"pad: the value 0.5 does not fit the elements of i32[3]",
-               [] { pad(zeros({3}, DType::i32), {1}, {1}, {}, 0.5); }}};
-        },
-    .attributes = &attribute_info<PadAttributes>};
-
-Tensor slice(const Operand& x, const Axes& begin, const Axes& end, const Axes& step) {
-  const Tensor t = x.tensor("slice");
-  SliceAttributes a{begin, end, step};
-  if (step.size() == 0)
-    for (int i = 0; i < t.rank(); ++i) a.step.push_back(1);
-  return make(records::slice_op, {t.node()}, x.where(), a);
-}
-
-Tensor pad(const Operand& x, const Axes& before, const Axes& after, const Axes& interior, double value) {
-  const Tensor t = x.tensor("pad");
-  PadAttributes a{before, after, interior, value};
-  if (interior.size() == 0)
-    for (int i = 0; i < t.rank(); ++i) a.interior.push_back(0);
-  return make(records::pad_op, {t.node()}, x.where(), a);
-}
-
-Tensor Tensor::operator[](std::int64_t i) const {
-  const Shape from = shape();
-  if (from.rank() == 0) refuse("index", {}, format("{} was asked of a tensor of rank 0; read it with item()", i));
-  const std::int64_t n = from[0], k = i < 0 ? i + n : i;
-  if (k < 0 || k >= n) refuse("index", {}, format("{} is outside [-{}, {}), the rows of {}", i, n, n, type_text(*this)));
-  Axes begin, end;
-  for (int axis = 0; axis < from.rank(); ++axis) {
-    begin.push_back(axis == 0 ? k : 0);
-    end.push_back(axis == 0 ? k + 1 : from[axis]);
-  }
-  return reshape(slice(*this, begin, end), Shape(from.dims().subspan(1)));
-}
-
-// ------------------------------------------------------------------------------------------------ flip
+// ------------------------------------------------------------ flip
 
 constinit const Op records::flip_op{
     .name = "flip",
@@ -543,18 +386,28 @@ constinit const Op records::flip_op{
     .about = "the given axes reversed; its own adjoint",
     .shape = [](const Call& call) { return Result(call.dtype(0), call.shape_id(0)); },
     .forward = {},
-    .backward =
-        [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{flip(dy, y.attributes<AxesAttributes>().axes)}; },
+    .backward = [](const Tensor& y, const Tensor& dy,
+                   Wanted) { return Grads{flip(dy, y.attributes<AxesAttributes>().axes)}; },
     .examples =
         [] {
           return Examples{{{sample({3, 4})}, [](std::span<const Tensor> x) { return flip(x[0], {0}); }},
-                          {{sample({2, 3, 2})}, [](std::span<const Tensor> x) { return flip(x[0], {1, -1}); }}};
+                          {{sample({2, 3, 2})}, [](std::span<const Tensor> x) {
+                             return flip(x[0], {1, -1});
+                           }}};
         },
     .bad_calls =
         [] {
-          return BadCalls{{"flip: axis 2 is out of range", [] { flip(zeros({2, 3}), {2}); }},
-                          {"flip: axis -1 is named twice in [1, -1]", [] { flip(zeros({2, 3}), {1, -1}); }},
-                          {"flip: no axis was given", [] { flip(zeros({2, 3}), {}); }}};
+          return BadCalls{{"flip: axis 2 is out of range",
+                           [] {
+                             flip(zeros({2, 3}), {2});
+                           }},
+                          {"flip: axis -1 is named twice in [1, -1]",
+                           [] {
+                             flip(zeros({2, 3}), {1, -1});
+                           }},
+                          {"flip: no axis was given", [] {
+                             flip(zeros({2, 3}), {});
+                           }}};
         },
     .attributes = &attribute_info<AxesAttributes>,
     .view =
@@ -570,113 +423,8 @@ constinit const Op records::flip_op{
 Tensor flip(const Operand& x, const Axes& axes) {
   const Tensor t = x.tensor("flip");
   if (axes.size() == 0) refuse("flip", x.where(), "no axis was given; name those to reverse");
-  return make(records::flip_op, {t.node()}, x.where(), AxesAttributes{axes_of("flip", x.where(), axes, t.rank())});
-}
-
-// ------------------------------------------------------------------------------------------------ concatenate
-
-namespace {
-
-struct AxisAttributes {
-  std::int64_t axis = 0;
-  static constexpr auto fields() { return std::tuple{field("axis", &AxisAttributes::axis)}; }
-};
-
-Result concatenate_shape(const Call& call) {
-  const Shape& first = call.shape(0);
-  const auto axis = static_cast<int>(call.attributes<AxisAttributes>().axis);
-  if (axis < 0 || axis >= first.rank())
-    call.fail(format("axis {} is out of range; with rank {} it must lie below {}", axis, first.rank(), first.rank()));
-  std::array<std::int64_t, max_rank> dims{};
-  std::ranges::copy(first, dims.begin());
-  for (int k = 1; k < call.arity(); ++k) {
-    const Shape& s = call.shape(k);
-    bool ok = s.rank() == first.rank() && call.dtype(k) == call.dtype(0);
-    for (int i = 0; ok && i < s.rank(); ++i) ok = i == axis || s[i] == first[i];
-    if (!ok)
-      call.fail(format("parts 0 and {} are {} and {}; element types must be equal, and sizes except along axis {}", k,
-                       type_text(call, 0), type_text(call, k), axis));
-    dims[at(axis)] += s[axis];
-  }
-  return {call.dtype(0), Shape(std::span(dims.data(), at(first.rank())))};
-}
-
-void concatenate_kernel(const KernelArgs& args) {
-  const std::size_t axis = at(static_cast<int>(args.attributes<AxisAttributes>().axis));
-  const std::size_t bytes = size_of(args.out.dtype());
-  std::int64_t first = 0;
-  for (const View& part : args.in) {
-    std::byte* place = args.out.as<std::byte>() + first * args.out.strides[axis] * static_cast<std::int64_t>(bytes);
-    copy(part, View{place, part.type, args.out.strides});
-    first += part.shape().dims()[axis];
-  }
-}
-
-Grads concatenate_backward(const Tensor& y, const Tensor& dy, Wanted wanted) {
-  const auto axis = static_cast<int>(y.attributes<AxisAttributes>().axis);
-  Axes begin, end;
-  for (const std::int64_t n : y.shape()) {
-    begin.push_back(0);
-    end.push_back(n);
-  }
-  Grads grads;
-  for (int k = 0; k < y.node()->arity; ++k) {
-    end[axis] = begin[axis] + y.input(k).shape()[axis];
-    grads.push_back(wanted(k) ? slice(dy, begin, end) : Tensor());
-    begin[axis] = end[axis];
-  }
-  return grads;
-}
-
-// As many parts as one node takes: Wanted has a bit for each.
-constexpr std::size_t most_parts = 64;
-
-}  // namespace
-
-constinit const Op records::concatenate_op{
-    .name = "concatenate",
-    .arity = -1,
-    .traits = Traits::nothrow | Traits::linear,
-    .about = "the parts one behind the other along an axis; adjoint: a slice for each",
-    .shape = concatenate_shape,
-    .forward = concatenate_kernel,
-    .backward = concatenate_backward,
-    .examples =
-        [] {
-          return Examples{{{sample({2, 3}), sample({2, 1}), sample({2, 2})},
-                           [](std::span<const Tensor> x) { return concatenate(x, 1); }},
-                          {{sample({2, 2}), sample({1, 2})}, [](std::span<const Tensor> x) { return concatenate(x, 0); }}};
-        },
-    .bad_calls =
-        [] {
-          return BadCalls{
-              {"concatenate: no parts were given", [] { concatenate({}, 0); }},
-              {"concatenate: axis 2 is out of range", [] { concatenate(std::vector{zeros({2, 3})}, 2); }},
-              {"concatenate: parts 0 and 1 are f32[2, 3] and f32[3, 2]",
-               [] { concatenate(std::vector{zeros({2, 3}), zeros({3, 2})}, 0); }},
-              {"concatenate: parts 0 and 1 are f32[2] and f64[2]",
-               [] { concatenate(std::vector{zeros({2}), zeros({2}, DType::f64)}, 0); }},
-              {"concatenate: part 1 is an empty Tensor", [] { concatenate(std::vector{zeros({2}), Tensor()}, 0); }}};
-        },
-    .attributes = &attribute_info<AxisAttributes>};
-
-Tensor concatenate(std::span<const Tensor> parts, std::int64_t axis, const char* file, int line) {
-  const Location where{file, line};
-  if (parts.empty()) refuse("concatenate", where, "no parts were given");
-  for (std::size_t i = 0; i < parts.size(); ++i)
-    if (!parts[i]) refuse("concatenate", where, format("part {} is an empty Tensor", i));
-  const AxisAttributes a{axis_of("concatenate", where, axis, parts[0].rank())};
-  std::vector<Tensor> level(parts.begin(), parts.end());
-  while (level.size() > 1) {
-    std::vector<Tensor> next;
-    for (std::size_t begin = 0; begin < level.size(); begin += most_parts) {
-      std::vector<Node*> nodes;
-      for (std::size_t i = begin; i < std::min(level.size(), begin + most_parts); ++i) nodes.push_back(level[i].node());
-      next.push_back(make_node(records::concatenate_op, nodes, where, &a));
-    }
-    level = std::move(next);
-  }
-  return level[0];
+  return make(records::flip_op, {t.node()}, x.where(),
+              AxesAttributes{axes_of("flip", x.where(), axes, t.rank())});
 }
 
 }  // namespace opgrad

@@ -87,16 +87,17 @@ struct PoolImage {
     using P = kernel::Pack<T, N>;
     using Index = kernel::Pack<typename P::I, N>;
     P best = P::load(x), picked = what == Pool::pick ? P::load(values) : P(T{});
-    Index index = 0;
-    typename P::I tap = 0;
+    // Counted in packs, since GCC spreads a whole number over a pack lane by lane.
+    const Index one = 1;
+    Index index = 0, tap = 0;
     for (std::int64_t m = 0; m < s.size[0]; ++m) {
-      for (std::int64_t n = 0; n < s.size[1]; ++n, ++tap) {
+      for (std::int64_t n = 0; n < s.size[1]; ++n, tap = tap + one) {
         const std::int64_t offset = (m * s.columns + n) * s.channels;
         const P value = P::load(x + offset);
         // Greater than the best so far, or the first NaN.
         const auto wins = (!(value <= best)) & (best == best);
         best = select(wins, value, best);
-        if constexpr (what == Pool::gradient) index = select(wins, Index(tap), index);
+        if constexpr (what == Pool::gradient) index = select(wins, tap, index);
         if constexpr (what == Pool::pick) picked = select(wins, P::load(values + offset), picked);
       }
     }
@@ -106,9 +107,9 @@ struct PoolImage {
       const P dy = P::load(values), zero = T{};
       tap = 0;
       for (std::int64_t m = 0; m < s.size[0]; ++m) {
-        for (std::int64_t n = 0; n < s.size[1]; ++n, ++tap) {
+        for (std::int64_t n = 0; n < s.size[1]; ++n, tap = tap + one) {
           T* to = out + (m * s.columns + n) * s.channels;
-          const P share = select(index == Index(tap), dy, zero);
+          const P share = select(index == tap, dy, zero);
           if (overlaps)
             (P::load(to) + share).store(to);
           else

@@ -1,5 +1,5 @@
-// Keyed random numbers: element i of a draw depends on the key and i alone (core/random.h). The key is a tensor, so that
-// the step may change without a new plan.
+// Keyed random numbers: element i of a draw depends on the key and i alone (core/random.h). The key is a
+// tensor, so that the step may change without a new plan.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -29,7 +29,8 @@ Result random_shape(const Call& call) {
   const auto& a = call.attributes<RandomAttributes>();
   if (call.dtype(0) != DType::i64 || call.shape(0) != Shape{2})
     call.fail(format("the key is {} and must be i64[2]; make one with random_key(Key)", type_text(call, 0)));
-  if (!is_float(a.dtype)) call.fail(format("the element type is {} and must be f32 or f64", name_of(a.dtype)));
+  if (!is_float(a.dtype))
+    call.fail(format("the element type is {} and must be f32 or f64", name_of(a.dtype)));
   return {a.dtype, a.shape};
 }
 
@@ -43,7 +44,8 @@ Result uniform_shape(const Call& call) {
 Result normal_shape(const Call& call) {
   const auto& a = call.attributes<RandomAttributes>();
   if (!std::isfinite(a.first) || !std::isfinite(a.second) || a.second < 0)
-    call.fail(format("mean {} and deviation {} must be finite, and the deviation not negative", a.first, a.second));
+    call.fail(
+        format("mean {} and deviation {} must be finite, and the deviation not negative", a.first, a.second));
   return random_shape(call);
 }
 
@@ -84,18 +86,23 @@ using Draw = Tensor (*)(const Operand&, const Shape&, double, double, DType);
 
 template <Draw f>
 Examples draws() {
-  return {{{integers({2}, 0, 1000)}, [](std::span<const Tensor> x) { return f(x[0], {3, 5}, 0.5, 2, DType::f64); }},
-          {{integers({2}, 0, 1000)}, [](std::span<const Tensor> x) { return f(x[0], {}, -1, 1, DType::f32); }}};
+  return {
+      {{integers({2}, 0, 1000)},
+       [](std::span<const Tensor> x) {
+         return f(x[0], {3, 5}, 0.5, 2, DType::f64);
+       }},
+      {{integers({2}, 0, 1000)}, [](std::span<const Tensor> x) { return f(x[0], {}, -1, 1, DType::f32); }}};
 }
 
 template <Draw f>
 BadCalls bad_draws() {
-  return {{"the key is f32[2] and must be i64[2]", [] { f(zeros({2}), {3}, 0, 1, DType::f32); }},
-          {"the key is i64[3] and must be i64[2]", [] { f(zeros({3}, DType::i64), {3}, 0, 1, DType::f32); }},
-          {"the element type is i32 and must be f32 or f64", [] { f(random_key({}), {3}, 0, 1, DType::i32); }},
-          {"must be finite", [] { f(random_key({}), {3}, 0, HUGE_VAL, DType::f32); }},
-          {"must be finite", [] { f(random_key({}), {3}, 0, -1, DType::f32); }},
-          {"must be finite", [] { f(random_key({}), {3}, NAN, 1, DType::f32); }}};
+  return {
+      {"the key is f32[2] and must be i64[2]", [] { f(zeros({2}), {3}, 0, 1, DType::f32); }},
+      {"the key is i64[3] and must be i64[2]", [] { f(zeros({3}, DType::i64), {3}, 0, 1, DType::f32); }},
+      {"the element type is i32 and must be f32 or f64", [] { f(random_key({}), {3}, 0, 1, DType::i32); }},
+      {"must be finite", [] { f(random_key({}), {3}, 0, HUGE_VAL, DType::f32); }},
+      {"must be finite", [] { f(random_key({}), {3}, 0, -1, DType::f32); }},
+      {"must be finite", [] { f(random_key({}), {3}, NAN, 1, DType::f32); }}};
 }
 
 }  // namespace

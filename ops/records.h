@@ -1,15 +1,18 @@
-// Every record of this room by name, for rules that make a node of another file's operation and for the list in all.cpp.
+// Every record of this room by name, for rules that make a node of another file's operation and for the list
+// in all.cpp.
 #pragma once
 #include "../graph/ir.h"
 
 namespace opgrad::records {
 
 // arithmetic.cpp
-extern const Op add_op, subtract_op, multiply_op, divide_op, negate_op, pow_op, square_op, maximum_op, minimum_op;
+extern const Op add_op, subtract_op, multiply_op, divide_op, negate_op, pow_op, square_op, maximum_op,
+    minimum_op;
 // unary.cpp
 extern const Op exp_op, log_op, sqrt_op, tanh_op, sigmoid_op, relu_op, abs_op, gate_op;
 // select.cpp
-extern const Op equal_op, not_equal_op, less_op, less_equal_op, greater_op, greater_equal_op, where_op, cast_op;
+extern const Op equal_op, not_equal_op, less_op, less_equal_op, greater_op, greater_equal_op, where_op,
+    cast_op;
 // reduce.cpp
 extern const Op sum_op, max_op, first_max_op, argmax_op;
 // softmax.cpp
@@ -17,7 +20,11 @@ extern const Op softmax_op, log_softmax_op, cross_entropy_op;
 // matmul.cpp
 extern const Op matmul_op;
 // movement.cpp
-extern const Op reshape_op, permute_op, broadcast_to_op, slice_op, pad_op, flip_op, concatenate_op;
+extern const Op reshape_op, permute_op, broadcast_to_op, flip_op;
+// slice.cpp
+extern const Op slice_op, pad_op;
+// concatenate.cpp
+extern const Op concatenate_op;
 // gather.cpp
 extern const Op gather_op, scatter_add_op, take_along_op, add_along_op, one_hot_op;
 // conv2d.cpp

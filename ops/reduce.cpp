@@ -42,8 +42,8 @@ Result reduced(const Call& call) {
 void need_elements(const Call& call) {
   const Axes& axes = call.attributes<ReduceAttributes>().axes;
   if (folded_count(call.shape(0), axes) == 0)
-    call.fail(format("{} has no element along axes {}, and the greatest of none is not defined", type_text(call, 0),
-                     field_text(axes)));
+    call.fail(format("{} has no element along axes {}, and the greatest of none is not defined",
+                     type_text(call, 0), field_text(axes)));
 }
 
 Result reduced_nonempty(const Call& call) {
@@ -62,24 +62,42 @@ using Reduction = Tensor (*)(const Operand&, const Axes&, bool);
 template <Reduction f>
 Examples reductions() {
   return {{{sample({2, 3, 4})}, [](std::span<const Tensor> x) { return f(x[0], {}, false); }},
-          {{sample({2, 3, 4})}, [](std::span<const Tensor> x) { return f(x[0], {0, -1}, false); }},
+          {{sample({2, 3, 4})},
+           [](std::span<const Tensor> x) {
+             return f(x[0], {0, -1}, false);
+           }},
           {{sample({3, 5})}, [](std::span<const Tensor> x) { return f(x[0], {1}, true); }}};
 }
 
 template <Reduction f>
 BadCalls bad_reductions() {
-  return {{"axis 2 is out of range; with rank 2 it must lie between -2 and 1", [] { f(zeros({2, 3}), {2}, false); }},
-          {"axis -3 is out of range", [] { f(zeros({2, 3}), {-3}, false); }},
-          {"axis 2147483648 is out of range", [] { f(zeros({2, 3}), {1LL << 31}, false); }},
-          {"axis 4611686018427387904 is out of range", [] { f(zeros({2, 3}), {1LL << 62}, false); }},
-          {"axis -2 is named twice in [0, -2]", [] { f(zeros({2, 3}), {0, -2}, false); }},
+  return {{"axis 2 is out of range; with rank 2 it must lie between -2 and 1",
+           [] {
+             f(zeros({2, 3}), {2}, false);
+           }},
+          {"axis -3 is out of range",
+           [] {
+             f(zeros({2, 3}), {-3}, false);
+           }},
+          {"axis 2147483648 is out of range",
+           [] {
+             f(zeros({2, 3}), {1LL << 31}, false);
+           }},
+          {"axis 4611686018427387904 is out of range",
+           [] {
+             f(zeros({2, 3}), {1LL << 62}, false);
+           }},
+          {"axis -2 is named twice in [0, -2]",
+           [] {
+             f(zeros({2, 3}), {0, -2}, false);
+           }},
           {"axis 0 was given, but the tensor has rank 0", [] { f(zeros({}), {0}, false); }},
           {"an operand is an empty Tensor", [] { f(Tensor(), {}, false); }}};
 }
 
 }  // namespace
 
-// ------------------------------------------------------------------------------------------------ sum, mean
+// ------------------------------------------------------------ sum, mean
 
 constinit const Op records::sum_op{
     .name = "sum",
@@ -88,7 +106,8 @@ constinit const Op records::sum_op{
     .about = "the sum over axes, kept with size 1; 0 of no element; adjoint: broadcast_to",
     .shape = reduced,
     .forward = fold<Sum>,
-    .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{broadcast_to(dy, y.input(0).shape())}; },
+    .backward = [](const Tensor& y, const Tensor& dy,
+                   Wanted) { return Grads{broadcast_to(dy, y.input(0).shape())}; },
     .examples = reductions<sum>,
     .bad_calls = bad_reductions<sum>,
     .attributes = &attribute_info<ReduceAttributes>};
@@ -111,7 +130,7 @@ Tensor mean(const Operand& x, const Axes& axes, bool keepdims) {
   return sum(t, axes, keepdims) / folded_count(t.shape(), folded);
 }
 
-// ------------------------------------------------------------------------------------------------ max
+// ------------------------------------------------------------ max
 //
 // The gradient goes where first_max is true: linear in dy, and constant in x away from ties.
 
@@ -127,22 +146,33 @@ bool beats(T a, T b) {
   return a > b || (a != a && b == b);
 }
 
-// One pass finds where the maximum of each group lies, in row-major order, so that the first of equals is kept.
+// One pass in row-major order finds where the maximum of each group lies, so that the first of equals is
+// kept.
 void first_max_kernel(const KernelArgs& args) {
   const View &x = args.in[0], &y = args.out;
   const Shape& shape = x.shape();
+  std::fill_n(y.as<bool>(), y.numel(), false);
+  if (x.numel() == 0) return;
+  if (shape.rank() == 0) {
+    *y.as<bool>() = true;
+    return;
+  }
   const Shape groups = without(shape, args.attributes<ReduceAttributes>().axes, true);
   auto to_group = dense_strides(groups);
   for (int i = 0; i < shape.rank(); ++i)
     if (groups[i] != shape[i]) to_group[static_cast<std::size_t>(i)] = 0;
+  const int last = shape.rank() - 1;
+  const std::int64_t row = shape[last], step = to_group[static_cast<std::size_t>(last)];
   std::vector<std::int64_t> best(static_cast<std::size_t>(groups.numel()), -1);
   dispatch(x.dtype(), [&]<class T>() {
+    const T* const values = x.as<T>();
     std::array<std::int64_t, max_rank> at{};
-    std::int64_t group = 0;
-    for (std::int64_t k = 0; k < x.numel(); ++k) {
-      std::int64_t& b = best[static_cast<std::size_t>(group)];
-      if (b < 0 || beats(x.as<T>()[k], x.as<T>()[b])) b = k;
-      for (int i = shape.rank() - 1; i >= 0; --i) {
+    std::int64_t* group = best.data();
+    for (std::int64_t k = 0; k < x.numel();) {
+      for (const std::int64_t end = k + row; k < end; ++k, group += step)
+        if (*group < 0 || beats(values[k], values[*group])) *group = k;
+      group -= step * row;
+      for (int i = last - 1; i >= 0; --i) {
         const auto axis = static_cast<std::size_t>(i);
         group += to_group[axis];
         if (++at[axis] < shape[i]) break;
@@ -151,7 +181,6 @@ void first_max_kernel(const KernelArgs& args) {
       }
     }
   });
-  std::fill_n(y.as<bool>(), y.numel(), false);
   for (const std::int64_t b : best) y.as<bool>()[b] = true;
 }
 
@@ -161,7 +190,8 @@ constinit const Op records::max_op{
     .name = "max",
     .arity = 1,
     .traits = Traits::reduction,
-    .about = "the greatest over axes, kept with size 1; NaN if any is NaN; the gradient goes to the first at ties",
+    .about =
+        "the greatest over axes, kept with size 1; NaN if any is NaN; the gradient goes to the first at ties",
     .shape = reduced_nonempty,
     .forward = fold<Max>,
     .backward =
@@ -200,21 +230,27 @@ constinit const Op records::first_max_op{
     .examples =
         [] {
           return Examples{
-              {{sample({2, 3, 4})}, [](std::span<const Tensor> x) { return first_max(x[0], {0, 2}); }},
+              {{sample({2, 3, 4})},
+               [](std::span<const Tensor> x) {
+                 return first_max(x[0], {0, 2});
+               }},
               {{integers({4, 6}, 0, 3)}, [](std::span<const Tensor> x) { return first_max(x[0], {1}); }}};
         },
     .bad_calls =
         [] {
-          return BadCalls{{"first_max: f32[0] has no element along axes [0]", [] { first_max(zeros({0}), {0}); }}};
+          return BadCalls{
+              {"first_max: f32[0] has no element along axes [0]", [] { first_max(zeros({0}), {0}); }}};
         },
     .attributes = &attribute_info<ReduceAttributes>};
 
-// ------------------------------------------------------------------------------------------------ argmax
+// ------------------------------------------------------------ argmax
 
 constinit const Op records::argmax_op{
     .name = "argmax",
     .arity = 1,
-    .about = "the i64 index of the greatest along one axis, kept with size 1; the first at ties; NaN counts as greatest",
+    .about =
+        "the i64 index of the greatest along one axis, kept with size 1; the first at ties; NaN counts as "
+        "greatest",
     .shape =
         [](const Call& call) {
           need_elements(call);
@@ -228,16 +264,22 @@ constinit const Op records::argmax_op{
     .backward = no_gradient,
     .examples =
         [] {
-          return Examples{{{sample({3, 4})}, [](std::span<const Tensor> x) { return argmax(x[0]); }},
-                          {{integers({4, 3}, 0, 3)}, [](std::span<const Tensor> x) { return argmax(x[0], 0, true); }}};
+          return Examples{
+              {{sample({3, 4})}, [](std::span<const Tensor> x) { return argmax(x[0]); }},
+              {{integers({4, 3}, 0, 3)}, [](std::span<const Tensor> x) { return argmax(x[0], 0, true); }}};
         },
     .bad_calls =
         [] {
-          return BadCalls{
-              {"argmax: axis 2 is out of range", [] { argmax(zeros({2, 3}), 2); }},
-              {"argmax: axis -4611686018427387904 is out of range", [] { argmax(zeros({2, 3}), -(1LL << 62)); }},
-              {"argmax: axis -1 was given, but the tensor has rank 0", [] { argmax(zeros({})); }},
-              {"argmax: f32[0] has no element along axes [0]", [] { argmax(zeros({0})); }}};
+          return BadCalls{{"argmax: axis 2 is out of range",
+                           [] {
+                             argmax(zeros({2, 3}), 2);
+                           }},
+                          {"argmax: axis -4611686018427387904 is out of range",
+                           [] {
+                             argmax(zeros({2, 3}), -(1LL << 62));
+                           }},
+                          {"argmax: axis -1 was given, but the tensor has rank 0", [] { argmax(zeros({})); }},
+                          {"argmax: f32[0] has no element along axes [0]", [] { argmax(zeros({0})); }}};
         },
     .attributes = &attribute_info<ReduceAttributes>};
 

@@ -12,7 +12,7 @@ namespace opgrad {
 
 using fmt::format;
 
-// ------------------------------------------------------------------------------------------------ comparison
+// ------------------------------------------------------------ comparison
 
 namespace {
 
@@ -39,28 +39,34 @@ constexpr Op comparison(const char* name, const char* about, ShapeRule shape, Ke
               },
           .bad_calls =
               [] {
-                return BadCalls{
-                    {"the shapes [2, 3] and [4] do not broadcast", [] { f(zeros({2, 3}), zeros({4})); }},
-                    {"f32[2] and i64[2] have element types that do not mix",
-                     [] { f(zeros({2}), zeros({2}, DType::i64)); }},
-                    {"the number 256 does not fit the elements of u8[2]", [] { f(zeros({2}, DType::u8), 256); }},
-                    {"an operand is an empty Tensor", [] { f(Tensor(), 1); }}};
+                return BadCalls{{"the shapes [2, 3] and [4] do not broadcast",
+                                 [] {
+                                   f(zeros({2, 3}), zeros({4}));
+                                 }},
+                                {"f32[2] and i64[2] have element types that do not mix",
+                                 [] { f(zeros({2}), zeros({2}, DType::i64)); }},
+                                {"the number 256 does not fit the elements of u8[2]",
+                                 [] { f(zeros({2}, DType::u8), 256); }},
+                                {"an operand is an empty Tensor", [] { f(Tensor(), 1); }}};
               }};
 }
 
 }  // namespace
 
-constinit const Op records::equal_op = comparison<equal>("equal", "a == b; false at NaN", same_to_bool,
-                                                         map2<[](auto a, auto b) { return a == b; }, Types::all>);
-constinit const Op records::not_equal_op = comparison<not_equal>(
-    "not_equal", "a != b; true at NaN", same_to_bool, map2<[](auto a, auto b) { return a != b; }, Types::all>);
-constinit const Op records::less_op = comparison<less>("less", "a < b; false at NaN", numbers_to_bool,
-                                                       map2<[](auto a, auto b) { return a < b; }, Types::numbers>);
+constinit const Op records::equal_op = comparison<equal>(
+    "equal", "a == b; false at NaN", same_to_bool, map2<[](auto a, auto b) { return a == b; }, Types::all>);
+constinit const Op records::not_equal_op =
+    comparison<not_equal>("not_equal", "a != b; true at NaN", same_to_bool,
+                          map2<[](auto a, auto b) { return a != b; }, Types::all>);
+constinit const Op records::less_op =
+    comparison<less>("less", "a < b; false at NaN", numbers_to_bool,
+                     map2<[](auto a, auto b) { return a < b; }, Types::numbers>);
 constinit const Op records::less_equal_op =
     comparison<less_equal>("less_equal", "a <= b; false at NaN", numbers_to_bool,
                            map2<[](auto a, auto b) { return a <= b; }, Types::numbers>);
-constinit const Op records::greater_op = comparison<greater>(
-    "greater", "a > b; false at NaN", numbers_to_bool, map2<[](auto a, auto b) { return (a > b); }, Types::numbers>);
+constinit const Op records::greater_op =
+    comparison<greater>("greater", "a > b; false at NaN", numbers_to_bool,
+                        map2<[](auto a, auto b) { return (a > b); }, Types::numbers>);
 constinit const Op records::greater_equal_op =
     comparison<greater_equal>("greater_equal", "a >= b; false at NaN", numbers_to_bool,
                               map2<[](auto a, auto b) { return (a >= b); }, Types::numbers>);
@@ -72,24 +78,28 @@ Tensor less_equal(const Operand& a, const Operand& b) { return binary(records::l
 Tensor greater(const Operand& a, const Operand& b) { return binary(records::greater_op, a, b); }
 Tensor greater_equal(const Operand& a, const Operand& b) { return binary(records::greater_equal_op, a, b); }
 
-// ------------------------------------------------------------------------------------------------ where
+// ------------------------------------------------------------ where
 
 namespace {
 
 Result where_shape(const Call& call) {
   if (call.dtype(0) != DType::bool_)
-    call.fail(format("the condition is {} and must be bool; compare it, as in x > 0, or cast(x, DType::bool_)",
-                     type_text(call, 0)));
-  if (call.dtype(1) != call.dtype(2) || call.shape_id(1) != call.shape_id(2) || call.shape_id(0) != call.shape_id(1))
-    call.fail(format("condition and branches have types {}, {} and {}; the shapes must be equal, and the element types "
-                     "of the branches",
-                     type_text(call, 0), type_text(call, 1), type_text(call, 2)));
+    call.fail(
+        format("the condition is {} and must be bool; compare it, as in x > 0, or cast(x, DType::bool_)",
+               type_text(call, 0)));
+  if (call.dtype(1) != call.dtype(2) || call.shape_id(1) != call.shape_id(2) ||
+      call.shape_id(0) != call.shape_id(1))
+    call.fail(format(
+        "condition and branches have types {}, {} and {}; the shapes must be equal, and the element types "
+        "of the branches",
+        type_text(call, 0), type_text(call, 1), type_text(call, 2)));
   return {call.dtype(1), call.shape_id(1)};
 }
 
 Grads where_backward(const Tensor& y, const Tensor& dy, Wanted wanted) {
   const Tensor condition = y.input(0);
-  return {Tensor(), wanted(1) ? where(condition, dy, 0) : Tensor(), wanted(2) ? where(condition, 0, dy) : Tensor()};
+  return {Tensor(), wanted(1) ? where(condition, dy, 0) : Tensor(),
+          wanted(2) ? where(condition, 0, dy) : Tensor()};
 }
 
 }  // namespace
@@ -138,7 +148,7 @@ Tensor where(const Operand& condition, const Operand& a, const Operand& b) {
   return make(records::where_op, {c.node(), p.a.node(), p.b.node()}, at);
 }
 
-// ------------------------------------------------------------------------------------------------ cast
+// ------------------------------------------------------------ cast
 
 namespace {
 
@@ -199,18 +209,26 @@ constinit const Op records::cast_op{
     .name = "cast",
     .arity = 1,
     .traits = Traits::pointwise | Traits::nothrow,
-    .about = "x in another element type: float to integer truncates, NaN and what does not fit become 0; to bool x != 0",
-    .shape = [](const Call& call) { return Result(call.attributes<CastAttributes>().dtype, call.shape_id(0)); },
+    .about =
+        "x in another element type: float to integer truncates, NaN and what does not fit become 0; to bool "
+        "x != 0",
+    .shape =
+        [](const Call& call) { return Result(call.attributes<CastAttributes>().dtype, call.shape_id(0)); },
     .forward = cast_kernel,
     .backward = cast_backward,
     .examples =
         [] {
           return Examples{
-              {{sample({2, 3})}, [](std::span<const Tensor> x) { return cast(cast(x[0], DType::f64), x[0].dtype()); }},
+              {{sample({2, 3})},
+               [](std::span<const Tensor> x) { return cast(cast(x[0], DType::f64), x[0].dtype()); }},
               {{integers({2, 3}, -5, 5)}, [](std::span<const Tensor> x) { return cast(x[0], DType::i32); }},
-              {{integers({2, 3}, 0, 2, DType::bool_)}, [](std::span<const Tensor> x) { return cast(x[0], DType::u8); }}};
+              {{integers({2, 3}, 0, 2, DType::bool_)},
+               [](std::span<const Tensor> x) { return cast(x[0], DType::u8); }}};
         },
-    .bad_calls = [] { return BadCalls{{"cast: an operand is an empty Tensor", [] { cast(Tensor(), DType::f32); }}}; },
+    .bad_calls =
+        [] {
+          return BadCalls{{"cast: an operand is an empty Tensor", [] { cast(Tensor(), DType::f32); }}};
+        },
     .attributes = &attribute_info<CastAttributes>};
 
 Tensor cast(const Operand& x, DType dtype) {

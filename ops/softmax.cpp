@@ -1,5 +1,5 @@
-// Softmax, its logarithm and the cross-entropy, along the last axis. All subtract the greatest entry of a row first, so
-// that no exponential overflows.
+// Softmax, its logarithm and the cross-entropy, along the last axis. All subtract the greatest entry of a row
+// first, so that no exponential overflows.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -13,7 +13,7 @@ namespace opgrad {
 
 using fmt::format;
 
-// ------------------------------------------------------------------------------------------------ rows
+// ------------------------------------------------------------ rows
 
 namespace {
 
@@ -22,7 +22,9 @@ template <class T>
 struct Rows {
   std::int64_t rows, columns;
 
-  View matrix(const T* data) const { return dense_view(const_cast<T*>(data), {dtype_of<T>, {rows, columns}}); }
+  View matrix(const T* data) const {
+    return dense_view(const_cast<T*>(data), {dtype_of<T>, {rows, columns}});
+  }
   View column(T* data) const { return dense_view(data, {dtype_of<T>, {rows, 1}}); }
   // One number for each row, repeated along it.
   View spread(T* data) const {
@@ -40,16 +42,20 @@ struct Rows {
   }
 };
 
-constexpr std::int64_t chunk_elements = 8192, chunk_rows = 256;
+constexpr std::int64_t chunk_elements = 8192, chunk_rows = 256, long_row = 64;
 
-// Calls body(first row, Rows) for chunks of rows that fit the cache, cut by shape alone.
+// Calls body(first row, Rows) for chunks of rows that fit the cache, cut by shape alone. Long rows go one by
+// one, so that what is spread along them is a single number.
 template <class T, class F>
 void for_rows(const View& x, F body) {
   const std::int64_t columns = x.shape().dims().back();
   if (x.numel() == 0) return;
   const std::int64_t rows = x.numel() / columns;
   parallel_ranges(rows, std::clamp<std::int64_t>(chunk_elements / columns, 1, chunk_rows),
-                  [&](std::int64_t begin, std::int64_t end) { body(begin, Rows<T>{end - begin, columns}); });
+                  [&](std::int64_t begin, std::int64_t end) {
+                    const std::int64_t step = columns < long_row ? end - begin : 1;
+                    for (std::int64_t r = begin; r < end; r += step) body(r, Rows<T>{step, columns});
+                  });
 }
 
 Result rows_of_floats(const Call& call) {
@@ -95,8 +101,14 @@ Examples normals() {
 
 template <Normal f>
 BadCalls bad_normals() {
-  return {{"axis 2 is out of range; with rank 2 it must lie between -2 and 1", [] { f(zeros({2, 3}), 2); }},
-          {"axis 4611686018427387904 is out of range", [] { f(zeros({2, 3}), 1LL << 62); }},
+  return {{"axis 2 is out of range; with rank 2 it must lie between -2 and 1",
+           [] {
+             f(zeros({2, 3}), 2);
+           }},
+          {"axis 4611686018427387904 is out of range",
+           [] {
+             f(zeros({2, 3}), 1LL << 62);
+           }},
           {"axis -1 was given, but the tensor has rank 0", [] { f(zeros({}), -1); }},
           {"needs f32 or f64 and was given i32[2]", [] { f(zeros({2}, DType::i32), -1); }},
           {"an operand is an empty Tensor", [] { f(Tensor(), -1); }}};
@@ -114,7 +126,7 @@ Tensor along(const Op& op, const Operand& x, std::int64_t axis) {
 
 }  // namespace
 
-// ------------------------------------------------------------------------------------------------ softmax
+// ------------------------------------------------------------ softmax
 
 // dy_i/dx_j = y_i (delta_ij - y_j), so dx = y (dy - sum(dy y)).
 constinit const Op records::softmax_op{
@@ -124,8 +136,8 @@ constinit const Op records::softmax_op{
     .about = "e^x / sum(e^x) along the last axis; NaN in a row that holds NaN or +inf, or only -inf",
     .shape = rows_of_floats,
     .forward = softmax_kernel,
-    .backward =
-        [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{(dy - sum(dy * y, {-1}, true)) * y}; },
+    .backward = [](const Tensor& y, const Tensor& dy,
+                   Wanted) { return Grads{(dy - sum(dy * y, {-1}, true)) * y}; },
     .examples = normals<softmax>,
     .bad_calls = bad_normals<softmax>};
 Tensor softmax(const Operand& x, std::int64_t axis) { return along(records::softmax_op, x, axis); }
@@ -138,16 +150,16 @@ constinit const Op records::log_softmax_op{
     .about = "x - log(sum(e^x)) along the last axis; NaN in a row that holds NaN or +inf, or only -inf",
     .shape = rows_of_floats,
     .forward = log_softmax_kernel,
-    .backward =
-        [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{dy - exp(y) * sum(dy, {-1}, true)}; },
+    .backward = [](const Tensor& y, const Tensor& dy,
+                   Wanted) { return Grads{dy - exp(y) * sum(dy, {-1}, true)}; },
     .examples = normals<log_softmax>,
     .bad_calls = bad_normals<log_softmax>};
 Tensor log_softmax(const Operand& x, std::int64_t axis) { return along(records::log_softmax_op, x, axis); }
 
-// ------------------------------------------------------------------------------------------------ cross-entropy
+// ------------------------------------------------------------ cross-entropy
 //
-// y = log(sum(e^x)) - x[label], row by row: dy/dx = softmax(x) - 1[label]. The gradient's softmax is the node that the
-// user's probabilities come from, computed once.
+// y = log(sum(e^x)) - x[label], row by row: dy/dx = softmax(x) - 1[label]. The gradient's softmax is the node
+// that the user's probabilities come from, computed once.
 
 namespace {
 
@@ -157,9 +169,10 @@ void check_types(const Call& call, const char* what) {
   if (!is_float(call.dtype(0)))
     call.fail(format("the {} are {} and must be f32 or f64", what, type_text(call, 0)));
   if (!is_integer(call.dtype(1)))
-    call.fail(format("the labels are {} and must be integers, one class number for each row; convert with cast(labels, "
-                     "DType::i64), or with argmax if they are one-hot",
-                     type_text(call, 1)));
+    call.fail(format(
+        "the labels are {} and must be integers, one class number for each row; convert with cast(labels, "
+        "DType::i64), or with argmax if they are one-hot",
+        type_text(call, 1)));
   if (x.rank() != 2 || labels.rank() != 1 || x[0] != labels[0])
     call.fail(format("the {} are {} and the labels {}; they must be [batch, classes] and [batch]", what,
                      type_text(call, 0), type_text(call, 1)));
@@ -186,9 +199,12 @@ void cross_entropy_rows(const KernelArgs& args) {
 void cross_entropy_kernel(const KernelArgs& args) {
   check_labels(args.in[1], args.in[0].shape()[1]);
   switch (args.in[1].dtype()) {
-    case DType::i32: return cross_entropy_rows<std::int32_t>(args);
-    case DType::u8: return cross_entropy_rows<std::uint8_t>(args);
-    default: return cross_entropy_rows<std::int64_t>(args);
+    case DType::i32:
+      return cross_entropy_rows<std::int32_t>(args);
+    case DType::u8:
+      return cross_entropy_rows<std::uint8_t>(args);
+    default:
+      return cross_entropy_rows<std::int64_t>(args);
   }
 }
 
@@ -213,28 +229,39 @@ constinit const Op records::cross_entropy_op{
     .backward = cross_entropy_backward,
     .examples =
         [] {
-          return Examples{
-              {{sample({4, 3}, -2, 2), integers({4}, 0, 3)},
-               [](std::span<const Tensor> x) { return cross_entropy_from_logits(x[0], x[1]); }},
-              {{sample({4, 3}, -2, 2), integers({4}, 0, 3, DType::u8)},
-               [](std::span<const Tensor> x) { return cross_entropy(softmax(x[0]), x[1]); }}};
+          return Examples{{{sample({4, 3}, -2, 2), integers({4}, 0, 3)},
+                           [](std::span<const Tensor> x) { return cross_entropy_from_logits(x[0], x[1]); }},
+                          {{sample({4, 3}, -2, 2), integers({4}, 0, 3, DType::u8)},
+                           [](std::span<const Tensor> x) { return cross_entropy(softmax(x[0]), x[1]); }}};
         },
     .bad_calls =
         [] {
-          return BadCalls{
-              {"cross_entropy: the probabilities are f32[4] and the labels i64[4]; they must be [batch, classes]",
-               [] { cross_entropy(zeros({4}), zeros({4}, DType::i64)); }},
-              {"cross_entropy: the probabilities are f32[4, 3] and the labels i64[3]",
-               [] { cross_entropy(zeros({4, 3}), zeros({3}, DType::i64)); }},
-              {"cross_entropy: the labels are f32[4, 3] and must be integers",
-               [] { cross_entropy(zeros({4, 3}), zeros({4, 3})); }},
-              {"cross_entropy: the logits are i32[4, 3] and must be f32 or f64",
-               [] { cross_entropy_from_logits(zeros({4, 3}, DType::i32), zeros({4}, DType::i64)); }},
-              {"cross_entropy: label 10 at position [1] is outside [0, 10), the 10 classes",
-               [] { cross_entropy(softmax(zeros({2, 10})), tensor<std::int64_t>({9, 10})).item(); }},
-              {"cross_entropy: label -1 at position [0] is outside [0, 10), the 10 classes",
-               [] { cross_entropy(zeros({2, 10}), tensor<std::int32_t>({-1, 0})).item(); }},
-              {"cross_entropy: an operand is an empty Tensor", [] { cross_entropy(zeros({2, 3}), Tensor()); }}};
+          return BadCalls{{"cross_entropy: the probabilities are f32[4] and the labels i64[4]; they must be "
+                           "[batch, classes]",
+                           [] { cross_entropy(zeros({4}), zeros({4}, DType::i64)); }},
+                          {"cross_entropy: the probabilities are f32[4, 3] and the labels i64[3]",
+                           [] {
+                             cross_entropy(zeros({4, 3}), zeros({3}, DType::i64));
+                           }},
+                          {"cross_entropy: the labels are f32[4, 3] and must be integers",
+                           [] {
+                             cross_entropy(zeros({4, 3}), zeros({4, 3}));
+                           }},
+                          {"cross_entropy: the logits are i32[4, 3] and must be f32 or f64",
+                           [] {
+                             cross_entropy_from_logits(zeros({4, 3}, DType::i32), zeros({4}, DType::i64));
+                           }},
+                          {"cross_entropy: label 10 at position [1] is outside [0, 10), the 10 classes",
+                           [] {
+                             cross_entropy(softmax(zeros({2, 10})), tensor<std::int64_t>({9, 10})).item();
+                           }},
+                          {"cross_entropy: label -1 at position [0] is outside [0, 10), the 10 classes",
+                           [] {
+                             cross_entropy(zeros({2, 10}), tensor<std::int32_t>({-1, 0})).item();
+                           }},
+                          {"cross_entropy: an operand is an empty Tensor", [] {
+                             cross_entropy(zeros({2, 3}), Tensor());
+                           }}};
         }};
 
 Tensor cross_entropy_from_logits(const Operand& logits, const Operand& labels) {
@@ -243,8 +270,9 @@ Tensor cross_entropy_from_logits(const Operand& logits, const Operand& labels) {
   return mean(make(records::cross_entropy_op, {x.node(), t.node()}, logits.where()));
 }
 
-// An entry of `probabilities` that is 0 has no logarithm; but where they come from a softmax node, its logits say how
-// small the entry was. Otherwise the entry of the label is clipped to [1e-7, 1], and clipped it has gradient 0.
+// An entry of `probabilities` that is 0 has no logarithm; but where they come from a softmax node, its logits
+// say how small the entry was. Otherwise the entry of the label is clipped to [1e-7, 1], and clipped it has
+// gradient 0.
 Tensor cross_entropy(const Operand& probabilities, const Operand& labels) {
   const CallScope scope(probabilities.where());
   const Tensor p = probabilities.tensor("cross_entropy"), t = labels.tensor("cross_entropy");

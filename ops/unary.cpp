@@ -110,30 +110,31 @@ constinit const Op records::gate_op{
         },
     .examples =
         [] {
-          return Examples{
-              {{sample({3, 4}, 0.1, 1), sample({3, 4})}, [](std::span<const Tensor> x) { return gate(x[0], x[1]); }},
-              {{sample({5}, -1, -0.1), sample({5})}, [](std::span<const Tensor> x) { return gate(x[0], x[1]); }}};
+          return Examples{{{sample({3, 4}, 0.1, 1), sample({3, 4})},
+                           [](std::span<const Tensor> x) { return gate(x[0], x[1]); }},
+                          {{sample({5}, -1, -0.1), sample({5})},
+                           [](std::span<const Tensor> x) { return gate(x[0], x[1]); }}};
         },
     .bad_calls =
         [] {
-          return BadCalls{{"gate: inputs 0 and 1 have types f32[2] and f32[3]", [] { gate(zeros({2}), zeros({3})); }},
-                          {"gate: needs f32 or f64", [] { gate(zeros({2}, DType::i32), zeros({2}, DType::i32)); }}};
+          return BadCalls{
+              {"gate: inputs 0 and 1 have types f32[2] and f32[3]", [] { gate(zeros({2}), zeros({3})); }},
+              {"gate: needs f32 or f64", [] { gate(zeros({2}, DType::i32), zeros({2}, DType::i32)); }}};
         }};
 
-constinit const Op records::abs_op{
-    .name = "abs",
-    .arity = 1,
-    .traits = pointwise,
-    .about = "|x|; the gradient at 0 is 0",
-    .shape = same_float,
-    .forward = map1<[](auto x) { return abs(x); }>,
-    .backward =
-        [](const Tensor& y, const Tensor& dy, Wanted) {
-          const Tensor x = y.input(0);
-          return Grads{where(x > 0, dy, where(x < 0, -dy, 0))};
-        },
-    .examples = one<abs>,
-    .bad_calls = one_bad<abs>};
+constinit const Op records::abs_op{.name = "abs",
+                                   .arity = 1,
+                                   .traits = pointwise,
+                                   .about = "|x|; the gradient at 0 is 0",
+                                   .shape = same_float,
+                                   .forward = map1<[](auto x) { return abs(x); }>,
+                                   .backward =
+                                       [](const Tensor& y, const Tensor& dy, Wanted) {
+                                         const Tensor x = y.input(0);
+                                         return Grads{where(x > 0, dy, where(x < 0, -dy, 0))};
+                                       },
+                                   .examples = one<abs>,
+                                   .bad_calls = one_bad<abs>};
 Tensor abs(const Operand& x) { return unary(records::abs_op, x); }
 
 }  // namespace opgrad

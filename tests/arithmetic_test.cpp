@@ -1,4 +1,5 @@
-// Arithmetic, functions of one float and choice: values, special values, ties, element types and broadcasting.
+// Arithmetic, functions of one float and choice: values, special values, ties, element types and
+// broadcasting.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -14,7 +15,8 @@ using namespace opgrad;
 
 namespace {
 
-constexpr double nan_value = std::numeric_limits<double>::quiet_NaN(), inf = std::numeric_limits<double>::infinity();
+constexpr double nan_value = std::numeric_limits<double>::quiet_NaN(),
+                 inf = std::numeric_limits<double>::infinity();
 using Numbers = std::vector<double>;
 
 Numbers read(const Tensor& x) { return x.to_vector<double>(); }
@@ -59,11 +61,14 @@ TEST_CASE("a number takes the other operand's element type") {
 }
 
 TEST_CASE("element types meet as the table says") {
-  const Tensor i32 = tensor<std::int32_t>({3}), i64 = tensor<std::int64_t>({4}), u8 = tensor<std::uint8_t>({250});
+  const Tensor i32 = tensor<std::int32_t>({3}), i64 = tensor<std::int64_t>({4}),
+               u8 = tensor<std::uint8_t>({250});
   CHECK((i32 + i64).to_vector<std::int64_t>() == std::vector<std::int64_t>{7});
   CHECK((i32 + u8).to_vector<std::int32_t>() == std::vector<std::int32_t>{253});
   CHECK(read(tensor({0.5}) + (i32 > 2)) == Numbers{1.5});
-  CHECK(message([&] { tensor({1.0f}) + i32; }).find("add: f32[1] and i32[1] have element types that do not mix") == 0);
+  CHECK(message([&] {
+          tensor({1.0f}) + i32;
+        }).find("add: f32[1] and i32[1] have element types that do not mix") == 0);
 }
 
 TEST_CASE("integers wrap around") {
@@ -169,7 +174,8 @@ TEST_CASE("where broadcasts all three") {
 }
 
 TEST_CASE("cast: truncation, and 0 for what does not fit") {
-  const Tensor x = tensor({-1.9, 1.9, nan_value, inf, 2147483647.0, 2147483648.0, -2147483648.0, -2147483649.0});
+  const Tensor x =
+      tensor({-1.9, 1.9, nan_value, inf, 2147483647.0, 2147483648.0, -2147483648.0, -2147483649.0});
   CHECK(cast(x, DType::i32).to_vector<std::int32_t>() ==
         std::vector<std::int32_t>{-1, 1, 0, 0, 2147483647, 0, std::numeric_limits<std::int32_t>::min(), 0});
   CHECK(cast(tensor({9223372036854775808.0, -9223372036854775808.0}), DType::i64).to_vector<std::int64_t>() ==
@@ -178,7 +184,8 @@ TEST_CASE("cast: truncation, and 0 for what does not fit") {
         std::vector<std::uint8_t>{0, 255, 0, 0});
   CHECK(cast(tensor<std::int64_t>({1LL << 40, 300, -1}), DType::u8).to_vector<std::uint8_t>() ==
         std::vector<std::uint8_t>{0, 0, 0});
-  CHECK(cast(tensor({0.0, nan_value, -2.0}), DType::bool_).to_vector<bool>() == std::vector<bool>{false, true, true});
+  CHECK(cast(tensor({0.0, nan_value, -2.0}), DType::bool_).to_vector<bool>() ==
+        std::vector<bool>{false, true, true});
 }
 
 TEST_CASE("cast between floats passes the gradient back, cast to the same type is nothing") {

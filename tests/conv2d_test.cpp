@@ -34,6 +34,7 @@ std::vector<Case> cases() {
           {{2, 9, 40, 1}, {3, 3, 1, 37}, window({1, 1}, {1, 1}, {1, 1, 1, 1})},
           {{1, 3, 301, 1}, {3, 3, 1, 5}, window({1, 1}, {1, 1}, {0, 1, 2, 0})},
           {{1, 3, 301, 1}, {2, 3, 1, 5}},
+          {{2, 4, 9, 1}, {3, 3, 1, 5}, window({4, 1}, {1, 1}, {1, 0, 0, 0})},
           {{2, 8, 9, 5}, {3, 2, 5, 7}, window({2, 3}, {1, 1}, {1, 0, 2, 1})},
           {{2, 9, 10, 6}, {3, 3, 6, 5}, window({1, 2}, {2, 3}, {2, 1, 3, 4})},
           {{2, 9, 10, 2}, {3, 2, 2, 5}, window({2, 1}, {1, 4})},
@@ -162,9 +163,11 @@ TEST_CASE("pads are added to what same padding gives") {
 
 TEST_CASE("an input that is a view is convolved like its copy") {
   const Tensor x = random_tensor({2, 3, 6, 7}, 1), w = random_tensor({3, 3, 3, 4}, 2);
-  const Tensor view = permute(x, {0, 2, 3, 1});
+  const Tensor view = permute(x, {0, 2, 3, 1}), turned = flip(w, {0, 1});
+  // First, for reading a view turns it into a value at rest.
+  const std::vector<double> y = conv2d(view, turned).to_vector<double>();
   const Tensor copy = tensor(view.to_vector<double>(), view.shape());
-  CHECK(conv2d(view, flip(w, {0, 1})).to_vector<double>() == conv2d(copy, rot180(w)).to_vector<double>());
+  CHECK(y == conv2d(copy, tensor(turned.to_vector<double>(), w.shape())).to_vector<double>());
 }
 
 TEST_CASE("the convolution trio has gradients of first and second order") {

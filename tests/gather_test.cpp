@@ -45,7 +45,8 @@ TEST_CASE("scatter_add to no rows, and of no updates") {
   CHECK(scatter_add(zeros({0}, DType::i64), zeros({0, 3}), 0).shape() == Shape{0, 3});
   CHECK(read(scatter_add(zeros({0}, DType::i64), zeros({0}, DType::f64), 2)) == Numbers{0, 0});
   CHECK_THROWS_WITH_AS(scatter_add(zeros({1}, DType::i64), zeros({1}), 0).values<float>(),
-                       doctest::Contains("scatter_add: index 0 at position [0] is outside [0, 0)"), UserError);
+                       doctest::Contains("scatter_add: index 0 at position [0] is outside [0, 0)"),
+                       UserError);
 }
 
 TEST_CASE("take_along picks one entry of each row; the gradient goes there alone") {

@@ -252,7 +252,8 @@ TEST_CASE("the result may overwrite a dense input") {
 
 TEST_CASE_TEMPLATE("comparisons give bool, and a bool input selects, for every type of number", T, float,
                    double, std::int32_t, std::int64_t, std::uint8_t) {
-  constexpr Kernel less = map2<[](auto a, auto b) { return (a < b && !(a == 3)) || (a > 90); }, Types::numbers>;
+  constexpr Kernel less =
+      map2<[](auto a, auto b) { return (a < b && !(a == 3)) || (a > 90); }, Types::numbers>;
   constexpr Kernel where =
       map3<[](auto m, auto a, auto b) { return select(m, a, b); }, Types::numbers | Types::mask_first>;
   constexpr Kernel gate =

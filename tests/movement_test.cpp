@@ -106,10 +106,12 @@ TEST_CASE("expand_dims and squeeze") {
   CHECK(expand_dims(x, 0).shape() == Shape{1, 2, 3});
   CHECK(expand_dims(x, -1).shape() == Shape{2, 3, 1});
   CHECK(squeeze(expand_dims(x, 1), 1).shape() == Shape{2, 3});
-  CHECK_THROWS_WITH_AS(squeeze(x, 0), doctest::Contains("squeeze: axis 0 of f64[2, 3] has size 2, not 1"), UserError);
-  CHECK_THROWS_WITH_AS(expand_dims(x, 4), doctest::Contains("expand_dims: axis 4 is out of range"), UserError);
-  CHECK_THROWS_WITH_AS(expand_dims(zeros({1, 1, 1, 1, 1, 1, 1, 1}), 0), doctest::Contains("has 8 axes already"),
+  CHECK_THROWS_WITH_AS(squeeze(x, 0), doctest::Contains("squeeze: axis 0 of f64[2, 3] has size 2, not 1"),
                        UserError);
+  CHECK_THROWS_WITH_AS(expand_dims(x, 4), doctest::Contains("expand_dims: axis 4 is out of range"),
+                       UserError);
+  CHECK_THROWS_WITH_AS(expand_dims(zeros({1, 1, 1, 1, 1, 1, 1, 1}), 0),
+                       doctest::Contains("has 8 axes already"), UserError);
 }
 
 TEST_CASE("concatenate along any axis, in any number, with gradients to each part") {
@@ -133,7 +135,8 @@ TEST_CASE("indexing takes a row, from either end") {
   const Tensor x = counting({3, 2});
   CHECK(read(x[1]) == Numbers{2, 3});
   CHECK(x[-1][0].item() == 4);
-  CHECK_THROWS_WITH_AS(x[3], doctest::Contains("index: 3 is outside [-3, 3), the rows of f64[3, 2]"), UserError);
+  CHECK_THROWS_WITH_AS(x[3], doctest::Contains("index: 3 is outside [-3, 3), the rows of f64[3, 2]"),
+                       UserError);
 }
 
 TEST_CASE("views of views need no copy in between") {

@@ -23,7 +23,8 @@ TEST_CASE("a draw holds core's numbers, whatever the shape") {
 TEST_CASE("uniform numbers stay below the upper bound, even where rounding would reach it") {
   const float low = 1, high = std::nextafter(1.0f, 2.0f);
   for (const float x : random_uniform(random_key({1, 1}), {4096}, low, high).values<float>()) CHECK(x == low);
-  for (const float x : random_uniform(random_key({1, 1}), {4096}, -2, 3).values<float>()) CHECK((x >= -2 && x < 3));
+  for (const float x : random_uniform(random_key({1, 1}), {4096}, -2, 3).values<float>())
+    CHECK((x >= -2 && x < 3));
 }
 
 TEST_CASE("mean and deviation of normal numbers") {

@@ -119,6 +119,8 @@ run_script() {
 must install
 must configure
 must cmake --build "$build" -j "$(nproc)"
+# Executables whose sources are gone would be run with the others.
+must ninja -C "$build" -t cleandead
 
 # What the tests may want to know. A failed allocation must give an exception, not the sanitizer's abort.
 export OPGRAD_LONG=$long OPGRAD_MODE=$mode OPGRAD_BUILD_DIR=$build

@@ -44,7 +44,8 @@ TEST_CASE("softmax and its logarithm equal loops, for short, long and many rows"
       for (std::size_t c = 0; c < n; ++c) total += std::exp(in[r * n + c]);
       for (std::size_t c = 0; c < n; ++c) {
         const double expected = std::exp(in[r * n + c]) / total;
-        worst = std::max({worst, std::abs(p[r * n + c] / expected - 1), std::abs(l[r * n + c] - std::log(expected))});
+        worst = std::max(
+            {worst, std::abs(p[r * n + c] / expected - 1), std::abs(l[r * n + c] - std::log(expected))});
       }
     }
     CAPTURE(to_string(shape));

@@ -44,7 +44,7 @@ const Function functions[] = {
     {"sin", map1<[](auto x) { return sin(x); }>, std::sin, std::sin, 1, 1},
     {"cos", map1<[](auto x) { return cos(x); }>, std::cos, std::cos, 1, 1},
     {"erf", map1<[](auto x) { return erf(x); }>, std::erf, std::erf, 1, 1},
-    {"tanh", map1<[](auto x) { return tanh(x); }>, std::tanh, std::tanh, 2, 1},
+    {"tanh", map1<[](auto x) { return tanh(x); }>, std::tanh, std::tanh, 1.5, 1},
     {"sigmoid", map1<[](auto x) { return sigmoid(x); }>, true_sigmoid<double>, true_sigmoid<long double>, 3,
      3},
 };
@@ -140,8 +140,6 @@ void check(const Function& f, W (*truth)(W), double claimed, std::int64_t batche
   INFO(std::string(f.name) << " is off by " << all.ulp << " ULP at " << all.at);
   CHECK(all.ulp <= claimed);
   CHECK(all.differing == 0);
-  MESSAGE(std::string(f.name) << " " << name_of(dtype_of<T>) << ": at most " << all.ulp << " ULP, at "
-                              << all.at);
 }
 
 }  // namespace

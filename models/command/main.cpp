@@ -139,10 +139,19 @@ int run(int argc, char** argv) {
   app.failure_message([](const CLI::App*, const CLI::Error&) { return std::string(); });
 
   Common common;
+  // CLI11 would take NaN for a number in any range, and -1 for a large unsigned one.
+  const auto number = [](const std::string& what, bool (*good)(double)) {
+    return CLI::Validator(
+        [what, good](std::string& text) {
+          double x = 0;
+          return CLI::detail::lexical_cast(text, x) && good(x) ? "" : fmt::format("{} is not {}", text, what);
+        },
+        "");
+  };
   const auto add_threads = [&](CLI::App* to) {
     to->add_option("--threads", common.threads,
                    "Threads to compute with (default: all processors); changes no result")
-        ->check(CLI::Range(1, 1024));
+        ->check(number("a whole number from 1 to 1024", [](double x) { return x >= 1 && x <= 1024; }));
   };
   const auto add_data = [&](CLI::App* to) {
     to->add_option("--data", common.data,
@@ -152,7 +161,7 @@ int run(int argc, char** argv) {
   TrainCommand train;
   CLI::App* train_app =
       app.add_subcommand("train", "Train the lecture's network on MNIST and save its weights");
-  const auto positive = CLI::Range(std::int64_t{1}, std::int64_t{1} << 40, "a whole number from 1");
+  const auto positive = number("a whole number from 1", [](double x) { return x >= 1 && x <= 1e12; });
   train_app->add_option("--epochs", train.options.epochs, "Passes over the training images")
       ->capture_default_str()
       ->check(positive);
@@ -163,10 +172,11 @@ int run(int argc, char** argv) {
       ->add_option("--learning-rate", train.learning_rate,
                    "Adam's rate at the start; it falls to 0 along half a cosine")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1e6, "a number from 0"));
+      ->check(number("a finite number from 0", [](double x) { return x >= 0 && x <= 1e6; }));
   train_app
       ->add_option("--seed", train.options.seed, "Seed of weights and order; equal seeds give equal bits")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(number("a whole number from 0", [](double x) { return x >= 0; }));
   add_threads(train_app);
   train_app->add_option("--limit", train.limit, "Only the first N training images (default: all)")
       ->type_name("N")
@@ -189,7 +199,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);
     const auto chosen = app.get_subcommands();
-    fmt::print(stderr, "opgrad: {}\n\n{}", e.what(), (chosen.empty() ? &app : chosen[0])->help());
+    fmt::print(stderr, "opgrad: {}\n\n{}", e.what(), chosen.empty() ? app.help() : chosen[0]->help("opgrad"));
     return 2;
   }
   if (*train_app) return train_command(common, train);

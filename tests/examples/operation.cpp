@@ -16,4 +16,7 @@ constinit const Op softsign_op{
     .backward = [](const Tensor& y, const Tensor& dy, Wanted) -> Grads {
       return {dy / square(1 + abs(y.input(0)))};
     },
-    .examples = [] { return Examples{{{sample({3, 4})}, [](auto x) { return softsign(x[0]); }}}; }};
+    .examples =
+        [] {
+          return Examples{{{sample({3, 4})}, [](auto x) { return softsign(x[0]); }}};
+        }};

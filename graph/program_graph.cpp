@@ -1,19 +1,21 @@
-// The captured graph as Boost.Graph sees it: a light view, nothing copied. Edges run from an item to its
-// inputs, so a topological sort yields execution order; x*x has two parallel edges. Only .cpp files of this
-// room include this.
-#pragma once
+// The captured graph as Boost.Graph sees it, and what Boost.Graph computes on it: the only file that knows
+// Boost.
 #include <boost/graph/graph_concepts.hpp>
 #include <boost/graph/graph_traits.hpp>
 #include <boost/graph/properties.hpp>
+#include <boost/graph/topological_sort.hpp>
 #include <boost/iterator/counting_iterator.hpp>
 #include <boost/iterator/iterator_facade.hpp>
 #include <boost/property_map/property_map.hpp>
+#include <iterator>
 #include <utility>
 
 #include "program.h"
 
 namespace opgrad {
 
+// A light view, nothing copied. Edges run from an item to its inputs, so a topological sort yields execution
+// order; x*x has two parallel edges.
 struct ProgramView {
   const Program* program;
 
@@ -77,3 +79,24 @@ struct property_map<opgrad::ProgramView, vertex_index_t> {
   using const_type = type;
 };
 }  // namespace boost
+
+namespace opgrad {
+
+std::vector<std::uint32_t> topological_order(const Program& p) {
+  BOOST_CONCEPT_ASSERT((boost::VertexListGraphConcept<ProgramView>));
+  BOOST_CONCEPT_ASSERT((boost::IncidenceGraphConcept<ProgramView>));
+  std::vector<std::uint32_t> sorted;
+  sorted.reserve(p.items.size());
+  const ProgramView view{&p};
+  std::vector<boost::default_color_type> colour(p.items.size(), boost::white_color);
+  try {
+    boost::topological_sort(view, std::back_inserter(sorted),
+                            boost::color_map(boost::make_iterator_property_map(
+                                colour.begin(), boost::typed_identity_property_map<std::uint32_t>())));
+  } catch (const boost::not_a_dag&) {
+    throw InternalError("the captured graph has a cycle");
+  }
+  return sorted;
+}
+
+}  // namespace opgrad
