@@ -16,10 +16,6 @@ namespace opgrad {
 
 using fmt::format;
 
-namespace records {
-extern const Op max_pool2d_pick_op;
-}
-
 namespace {
 
 struct Pool2DAttributes {

@@ -30,7 +30,7 @@ extern const Op gather_op, scatter_add_op, take_along_op, add_along_op, one_hot_
 // conv2d.cpp
 extern const Op conv2d_op, conv2d_kernel_gradient_op, conv2d_input_gradient_op;
 // pool2d.cpp
-extern const Op max_pool2d_op, max_pool2d_gradient_op;
+extern const Op max_pool2d_op, max_pool2d_gradient_op, max_pool2d_pick_op;
 // random.cpp
 extern const Op random_uniform_op, random_normal_op;
 

@@ -101,12 +101,12 @@ constinit const Op records::gate_op{
     .name = "gate",
     .arity = 2,
     .traits = pointwise,
-    .about = "g where x > 0, else 0, for inputs x and g; constant in x wherever it has a derivative",
+    .about = "g where x > 0, else 0, for inputs x and g; its derivative by x is 0 wherever it has one",
     .shape = same_float,
     .forward = map2<[](auto x, auto g) { return select(x > 0, g, 0); }>,
     .backward =
         [](const Tensor& y, const Tensor& dy, Wanted wanted) {
-          return Grads{Tensor(), wanted(1) ? gate(y.input(0), dy) : Tensor()};
+          return Grads{wanted(0) ? zeros_like(dy) : Tensor(), wanted(1) ? gate(y.input(0), dy) : Tensor()};
         },
     .examples =
         [] {
