@@ -296,6 +296,9 @@ void eval(std::span<const Tensor> tensors) {
 }
 
 void run_step(const Tensor& loss, std::span<const Update> updates) {
+  if (!loss || !is_float(loss.dtype()) || loss.numel() != 1)
+    throw UserError(fmt::format("step: the loss must be one float, and is {}; reduce it with mean or sum",
+                                loss ? to_string(Type{loss.dtype(), loss.shape()}) : "an empty Tensor"));
   Run run;
   run.want(loss);
   for (const Update& u : updates) {

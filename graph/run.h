@@ -30,8 +30,8 @@ void run_step(const Tensor& loss, std::span<const Update> updates);
 struct PlanStats {
   std::uint64_t plans = 0;  // made, i.e. misses
   std::uint64_t hits = 0;
-  std::uint64_t missed_donations =
-      0;                  // updates that needed a second buffer since somebody else held the first
+  // Updates that needed a second buffer since somebody else held the first.
+  std::uint64_t missed_donations = 0;
   std::string last_miss;  // why the newest plan had to be made, in words
 };
 PlanStats plan_stats();

@@ -229,6 +229,12 @@ TEST_CASE("step: a loss that depends on no parameter is refused") {
   CHECK(contains(message([&] { Line::descend(net.loss(net.logits())); }), "frozen"));
 }
 
+TEST_CASE("step: a loss that is not one float is refused") {
+  CHECK(contains(message([] { run_step(zeros({2}), {}); }), "must be one float, and is f32[2]"));
+  CHECK(contains(message([] { run_step(full({}, 1, DType::i64), {}); }), "and is i64[]"));
+  CHECK(contains(message([] { run_step(Tensor(), {}); }), "an empty Tensor"));
+}
+
 TEST_CASE("step: a frozen parameter keeps its value") {
   Line net;
   net.b.set_trainable(false);
