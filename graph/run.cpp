@@ -251,9 +251,9 @@ struct Run {
     std::uint64_t missed = 0;
     Capture c = capture(wishes, false, missed);
     for (Output& o : c.program.outputs) o.donor = no_index;
-    for (const Node* n : c.nodes)
-      if (n->value) look({n->value->buffer->data, {n->dtype, shape_of(n->shape)}}, *n);
     try {
+      for (const Node* n : c.nodes)
+        if (n->value) look({n->value->buffer->data, {n->dtype, shape_of(n->shape)}}, *n);
       execute(make_plan(c, false), c, {.after_call = look});
     } catch (const FoundNaN& e) {
       return e.what();

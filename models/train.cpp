@@ -7,7 +7,6 @@
 #include <chrono>
 
 #include "../ops/ops.h"
-#include "../ops/records.h"
 
 namespace opgrad {
 namespace {
@@ -59,13 +58,11 @@ Trained train(Module& net, Optimizer& optimizer, const Dataset& data, const Trai
     for (const Batch& batch : epoch_batches) {
       const Tensor y = net(batch.images);
       check_outputs(y, batch);
-      // The loss is computed from the logits, which order the classes as the probabilities do and cost no
-      // plan of their own.
-      const Tensor scores = y.node()->op == &records::softmax_op ? y.input(0) : y;
+      // Held across the step, y is computed in its plan, with the weights that gave this loss.
       const double loss = optimizer.step(cross_entropy(y, batch.labels)).item();
       const std::int64_t size = batch.labels.dim(0);
       loss_sum += loss * static_cast<double>(size);
-      right += count_right(scores, batch.labels);
+      right += count_right(y, batch.labels);
       seen += size;
       ++done.steps;
       if (!report) continue;

@@ -158,8 +158,9 @@ Tensor log_softmax(const Operand& x, std::int64_t axis) { return along(records::
 
 // ------------------------------------------------------------ cross-entropy
 //
-// y = log(sum(e^x)) - x[label], row by row: dy/dx = softmax(x) - 1[label]. The gradient's softmax is the node
-// that the user's probabilities come from, computed once.
+// y = log(sum(e^x)) - x[label], row by row: dy/dx = softmax(x) - 1[label]. Where the user has the softmax
+// already, its node is a third input: the value does not depend on it, the gradient reads it instead of
+// computing it again, and who holds it finds it computed by the step.
 
 namespace {
 
@@ -209,20 +210,34 @@ void cross_entropy_kernel(const KernelArgs& args) {
 }
 
 Grads cross_entropy_backward(const Tensor& y, const Tensor& dy, Wanted) {
-  const Tensor x = y.input(0), labels = y.input(1);
-  return {add_along(softmax(x) * expand_dims(dy, 1), labels, -dy, true, {}), Tensor()};
+  Grads grads(y.node()->arity);
+  const Tensor p = grads.size() == 3 ? y.input(2) : softmax(y.input(0));
+  grads[0] = add_along(p * expand_dims(dy, 1), y.input(1), -dy, true, {});
+  return grads;
+}
+
+Tensor mean_loss(const Tensor& logits, const Tensor& labels, const Tensor& probabilities, Location where) {
+  Node* const inputs[] = {logits.node(), labels.node(), probabilities.node()};
+  return mean(make_node(records::cross_entropy_op, {inputs, probabilities ? 3u : 2u}, where, nullptr));
 }
 
 }  // namespace
 
 constinit const Op records::cross_entropy_op{
     .name = "cross_entropy",
-    .arity = 2,
+    .arity = -1,
     .traits = Traits::dense_inputs,
-    .about = "log(sum(e^x)) - x[label] for each row of logits x; dx = dy (softmax(x) - 1[label])",
+    .about =
+        "log(sum(e^x)) - x[label] for each row of logits x; dx = dy (softmax(x) - 1[label]); a third input, "
+        "if "
+        "any, is softmax(x), which the gradient reads",
     .shape =
         [](const Call& call) {
+          if (call.arity() < 2 || call.arity() > 3)
+            call.fail("takes logits, labels and, if known, their softmax");
           check_types(call, "logits");
+          if (call.arity() == 3 && (call.shape_id(2) != call.shape_id(0) || call.dtype(2) != call.dtype(0)))
+            call.fail(format("the softmax is {} and the logits {}", type_text(call, 2), type_text(call, 0)));
           return Result(call.dtype(0), call.shape_id(1));
         },
     .forward = cross_entropy_kernel,
@@ -266,8 +281,7 @@ constinit const Op records::cross_entropy_op{
 
 Tensor cross_entropy_from_logits(const Operand& logits, const Operand& labels) {
   const CallScope scope(logits.where());
-  const Tensor x = logits.tensor("cross_entropy"), t = labels.tensor("cross_entropy");
-  return mean(make(records::cross_entropy_op, {x.node(), t.node()}, logits.where()));
+  return mean_loss(logits.tensor("cross_entropy"), labels.tensor("cross_entropy"), {}, logits.where());
 }
 
 // An entry of `probabilities` that is 0 has no logarithm; but where they come from a softmax node, its logits
@@ -276,7 +290,7 @@ Tensor cross_entropy_from_logits(const Operand& logits, const Operand& labels) {
 Tensor cross_entropy(const Operand& probabilities, const Operand& labels) {
   const CallScope scope(probabilities.where());
   const Tensor p = probabilities.tensor("cross_entropy"), t = labels.tensor("cross_entropy");
-  if (made_by(p, records::softmax_op)) return cross_entropy_from_logits(p.input(0), t);
+  if (made_by(p, records::softmax_op)) return mean_loss(p.input(0), t, p, probabilities.where());
   const std::array nodes{p.node(), t.node()};
   try {
     check_types({records::cross_entropy_op, nodes, nullptr}, "probabilities");

@@ -235,6 +235,21 @@ TEST_CASE("step: a loss that is not one float is refused") {
   CHECK(contains(message([] { run_step(Tensor(), {}); }), "an empty Tensor"));
 }
 
+TEST_CASE("step: a NaN that lies in the data is a user's error that names the leaf") {
+  Line net;
+  const Tensor x = tensor<float>({{1.f, NAN, 3.f}});
+  CHECK(contains(message([&] { Line::descend(mean(square(matmul(x, net.w)))); }),
+                 "NaN is element 1 of leaf f32[1, 3]"));
+}
+
+TEST_CASE("step: probabilities that the user holds are computed in the step's plan") {
+  Line net;
+  const Tensor labels = tensor({0, 1});
+  const Tensor p = softmax(net.logits());
+  Line::descend(cross_entropy(p, labels));
+  CHECK(p.evaluated());
+}
+
 TEST_CASE("step: a frozen parameter keeps its value") {
   Line net;
   net.b.set_trainable(false);
