@@ -11,7 +11,6 @@ struct KernelArgs {
   std::span<const View> in;
   View out;                     // dense unless the operation is a view
   const void* attrs = nullptr;  // the operation's attribute struct
-  double number = 0;            // the value of a `number` node
   void* workspace = nullptr;    // Op::workspace bytes, 64-byte aligned
 
   template <class A>

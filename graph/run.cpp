@@ -248,6 +248,7 @@ struct Run {
   // Runs once more, every node by itself, and names the first whose result is not finite: a NaN if there is
   // one.
   std::string diagnose() const {
+    first_infinite.clear();
     std::uint64_t missed = 0;
     Capture c = capture(wishes, false, missed);
     for (Output& o : c.program.outputs) o.donor = no_index;
@@ -258,7 +259,7 @@ struct Run {
     } catch (const FoundNaN& e) {
       return e.what();
     }
-    return std::exchange(first_infinite, {});
+    return first_infinite;
   }
 };
 

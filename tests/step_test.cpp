@@ -250,6 +250,16 @@ TEST_CASE("step: probabilities that the user holds are computed in the step's pl
   CHECK(p.evaluated());
 }
 
+TEST_CASE("step: what one diagnosis met does not leak into the next") {
+  Line net;
+  // An infinity first and then a NaN: the NaN is named.
+  const auto both = [&] { Line::descend(mean(log(net.w * 0.0) * 0.0)); };
+  CHECK(contains(message(both), "The first NaN"));
+  const std::string text = message([&] { Line::descend(mean(exp(net.w * 1e6))); });
+  CHECK(contains(text, "The first infinity"));
+  CHECK(contains(text, "of exp f32[3, 2]"));
+}
+
 TEST_CASE("step: a frozen parameter keeps its value") {
   Line net;
   net.b.set_trainable(false);
