@@ -22,6 +22,10 @@ void append_words(Words& w, const Axes& v) {
 
 void append_words(Words& w, const Shape& v) { w.push_back(intern(v)); }
 
+void append_refs(AttributeRefs& r, const char* f, Axes& v) {
+  for (int i = 0; i < v.size(); ++i) r.push_back({.field = f, .index = i, .integer = &v[i]});
+}
+
 std::string field_text(std::int64_t v) { return std::to_string(v); }
 std::string field_text(double v) { return fmt::format("{}", v); }
 std::string field_text(bool v) { return v ? "true" : "false"; }

@@ -44,7 +44,8 @@ constexpr Field<A, M> field(const char* name, M A::*member) {
   return {name, member};
 }
 
-// The words that stand for a field in keys, and its text. Overload both for a field type of your own.
+// The words that stand for a field in keys, its text, and below the numbers it holds. Overload all three for
+// a field type of your own.
 using Words = std::vector<std::uint64_t>;
 inline void append_words(Words& w, std::int64_t v) { w.push_back(static_cast<std::uint64_t>(v)); }
 inline void append_words(Words& w, double v) { w.push_back(std::bit_cast<std::uint64_t>(v)); }
@@ -69,11 +70,46 @@ std::string field_text(const std::array<std::int64_t, N>& v) {
   return field_text(axes);
 }
 
+// One number within an attribute struct, to read or to change: what tests try wrong values on. One pointer is
+// set; a shape is one entry.
+struct AttributeRef {
+  const char* field;
+  int index;  // within a list; 0 for a single number
+  std::int64_t* integer = nullptr;
+  double* real = nullptr;
+  bool* flag = nullptr;
+  DType* dtype = nullptr;
+  Shape* shape = nullptr;
+};
+using AttributeRefs = std::vector<AttributeRef>;
+inline void append_refs(AttributeRefs& r, const char* f, std::int64_t& v) {
+  r.push_back({.field = f, .index = 0, .integer = &v});
+}
+inline void append_refs(AttributeRefs& r, const char* f, double& v) {
+  r.push_back({.field = f, .index = 0, .real = &v});
+}
+inline void append_refs(AttributeRefs& r, const char* f, bool& v) {
+  r.push_back({.field = f, .index = 0, .flag = &v});
+}
+inline void append_refs(AttributeRefs& r, const char* f, DType& v) {
+  r.push_back({.field = f, .index = 0, .dtype = &v});
+}
+inline void append_refs(AttributeRefs& r, const char* f, Shape& v) {
+  r.push_back({.field = f, .index = 0, .shape = &v});
+}
+void append_refs(AttributeRefs& r, const char* f, Axes& v);
+template <std::size_t N>
+void append_refs(AttributeRefs& r, const char* f, std::array<std::int64_t, N>& v) {
+  for (std::size_t i = 0; i < N; ++i)
+    r.push_back({.field = f, .index = static_cast<int>(i), .integer = &v[i]});
+}
+
 // What the engine knows of an operation's attribute struct.
 struct AttributeInfo {
   std::size_t size = 0;
   void (*words)(const void* attributes, Words& out) = nullptr;
   std::string (*text)(const void* attributes) = nullptr;  // "strides=[1, 1], padding=[0, 0]"
+  AttributeRefs (*refs)(void* attributes) = nullptr;      // every number of every field, in order
 };
 
 template <class A>
@@ -94,6 +130,12 @@ inline constexpr AttributeInfo attribute_info = [] {
             },
             A::fields());
         return s;
+      },
+      [](void* p) {
+        A& a = *static_cast<A*>(p);
+        AttributeRefs refs;
+        std::apply([&](auto... f) { (append_refs(refs, f.name, a.*f.member), ...); }, A::fields());
+        return refs;
       }};
 }();
 

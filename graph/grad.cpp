@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "order.h"
+#include "override.h"
 #include "scope.h"
 
 namespace opgrad {
@@ -115,6 +116,7 @@ std::vector<Tensor> sweep(const Operand& y_operand, Tensor dy, std::span<const T
   for (const std::uint32_t t : targets)
     if (t != Behind::absent) is_target[t] = true;
 
+  const bool any_override = BackwardOverride::any();
   std::vector<Tensor> result(xs.size());
   for (std::size_t i = count; i-- > 0;) {
     if (!leads[i] || !cotangent[i]) continue;
@@ -125,7 +127,9 @@ std::vector<Tensor> sweep(const Operand& y_operand, Tensor dy, std::span<const T
       if (leads[b.inputs[k]] && k - b.first[i] < 64) wanted.bits |= std::uint64_t{1} << (k - b.first[i]);
     if (!wanted.bits) continue;
     const OriginScope scope(n->origin);
-    Grads grads = n->op->backward(Tensor::share(n), dn, wanted);
+    const BackwardRule* other = any_override ? BackwardOverride::of(*n->op) : nullptr;
+    Grads grads =
+        other ? (*other)(Tensor::share(n), dn, wanted) : n->op->backward(Tensor::share(n), dn, wanted);
     if (grads.size() != n->arity)
       throw InternalError(fmt::format("the backward rule of {} gave {} gradients for {} inputs", n->op->name,
                                       grads.size(), n->arity));

@@ -117,6 +117,25 @@ struct BadCall {
 };
 using BadCalls = std::vector<BadCall>;
 
+// Points where the slope jumps, and the gradient that the operation states there (the sum of the result's
+// elements is differentiated): the conventions at ties that the gradient tests hold it to.
+struct Kink {
+  const char* convention;  // "0 at 0", "the first of equal elements gets it all"
+  struct Input {
+    Shape shape;
+    std::vector<double> values, gradient;
+  };
+  std::vector<Input> inputs;
+  Tensor (*call)(std::span<const Tensor>);
+};
+using Kinks = std::vector<Kink>;
+
+// As backward, where axis 0 of y and dy holds `examples` examples one after the other. For an input that
+// holds them too: its gradient. For one that they share (weights): one gradient per example, with a leading
+// axis of examples. An empty rule says that every input of y's first dimension holds the examples and no
+// other input has a gradient.
+using PerExample = Grads (*)(const Tensor& y, const Tensor& dy, Wanted wanted, std::int64_t examples);
+
 // A primitive operation. A value that lives for ever, normally `constinit const`.
 struct Op {
   const char* name;
@@ -128,10 +147,12 @@ struct Op {
   Backward backward;  // written in operations; or the word no_gradient
   Tensor (*simplify)(const Tensor& y) = nullptr;  // an equal, simpler tensor, or y itself
   Examples (*examples)() = nullptr;
+  Kinks (*kinks)() = nullptr;
   BadCalls (*bad_calls)() = nullptr;
   const AttributeInfo* attributes = nullptr;
   ViewRule view = nullptr;                          // movements
   std::size_t (*workspace)(const Call&) = nullptr;  // bytes of scratch memory that the kernel needs
+  PerExample per_example = nullptr;
 };
 
 // ---------------------------------------------------------------------------------------------- the node
