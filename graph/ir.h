@@ -130,6 +130,16 @@ struct Kink {
 };
 using Kinks = std::vector<Kink>;
 
+// What the gradient for one input equals, or (holds: false) is easily mistaken for, said in another way. The
+// gradient tests compare `claim` with the backward rule; an empty tensor says that it does not apply to y.
+struct Identity {
+  const char* text;
+  int input;
+  bool holds;
+  Tensor (*claim)(const Tensor& y, const Tensor& dy);
+};
+using Identities = std::vector<Identity>;
+
 // As backward, where axis 0 of y and dy holds `examples` examples one after the other. For an input that
 // holds them too: its gradient. For one that they share (weights): one gradient per example, with a leading
 // axis of examples. An empty rule says that every input of y's first dimension holds the examples and no
@@ -148,6 +158,7 @@ struct Op {
   Tensor (*simplify)(const Tensor& y) = nullptr;  // an equal, simpler tensor, or y itself
   Examples (*examples)() = nullptr;
   Kinks (*kinks)() = nullptr;
+  Identities (*identities)() = nullptr;
   BadCalls (*bad_calls)() = nullptr;
   const AttributeInfo* attributes = nullptr;
   ViewRule view = nullptr;                          // movements
