@@ -85,7 +85,10 @@ std::string describe(const Node* n) {
   fail(fmt::format("{} does not depend on x ({})", describe(y), describe(x)), where);
 }
 
-std::vector<Tensor> sweep(const Operand& y_operand, Tensor dy, std::span<const Tensor> xs) {
+enum class Unconnected { fails, stays_empty };
+
+std::vector<Tensor> sweep(const Operand& y_operand, Tensor dy, std::span<const Tensor> xs,
+                          Unconnected unconnected = Unconnected::fails) {
   const Location where = y_operand.where();
   Node* const y = y_operand.node();
   for (const Tensor& x : xs)
@@ -148,7 +151,7 @@ std::vector<Tensor> sweep(const Operand& y_operand, Tensor dy, std::span<const T
   }
   for (std::size_t j = 0; j < xs.size(); ++j) {
     if (targets[j] != Behind::absent) result[j] = cotangent[targets[j]];
-    if (!result[j]) explain_missing(b, y, xs[j].node(), cut, where);
+    if (!result[j] && unconnected == Unconnected::fails) explain_missing(b, y, xs[j].node(), cut, where);
   }
   return result;
 }
@@ -168,14 +171,27 @@ Tensor one(const Operand& y) {
 
 std::vector<Tensor> grad(const Operand& y, std::span<const Tensor> xs) { return sweep(y, one(y), xs); }
 
-std::vector<Tensor> vjp(const Operand& y, const Tensor& dy, std::span<const Tensor> xs) {
+namespace {
+
+void check_cotangent(const Operand& y, const Tensor& dy) {
   if (!y.node() || !dy) fail("y or its cotangent is an empty Tensor", y.where());
   if (dy.node()->shape != y.node()->shape || dy.node()->dtype != y.node()->dtype)
     fail(fmt::format("the cotangent is {} and y is {}; they must have one type",
                      to_string(Type{dy.dtype(), dy.shape()}),
                      to_string(Type{y.node()->dtype, shape_of(y.node()->shape)})),
          y.where());
+}
+
+}  // namespace
+
+std::vector<Tensor> vjp(const Operand& y, const Tensor& dy, std::span<const Tensor> xs) {
+  check_cotangent(y, dy);
   return sweep(y, dy, xs);
+}
+
+std::vector<Tensor> vjp_where_connected(const Operand& y, const Tensor& dy, std::span<const Tensor> xs) {
+  check_cotangent(y, dy);
+  return sweep(y, dy, xs, Unconnected::stays_empty);
 }
 
 Gradients gradients(const Operand& loss) {

@@ -20,6 +20,8 @@ inline Tensor grad(const Operand& y, const Tensor& x) { return grad(y, {x})[0]; 
 
 // The same with a cotangent dy of y's type in place of 1: the vector-Jacobian product. y may have any shape.
 std::vector<Tensor> vjp(const Operand& y, const Tensor& dy, std::span<const Tensor> xs);
+// The same, with an empty Tensor in place of the error for an x that y does not depend on.
+std::vector<Tensor> vjp_where_connected(const Operand& y, const Tensor& dy, std::span<const Tensor> xs);
 
 // y = f(x) and dy/dx, both pending. f maps a tensor to a tensor of one element.
 template <class F>

@@ -106,8 +106,33 @@ Node* new_node(const Op& op, DType dtype, ShapeId shape, Location where) {
                                   .index = 0};
 }
 
-[[noreturn]] void rethrow_with_origin(const UserError& e, Location where) {
-  throw UserError(fmt::format("{}\n  at {}", e.what(), to_string(*origin_at(where))));
+[[noreturn]] void refuse_node(const Op& op, std::string_view message, Location where) {
+  throw UserError(fmt::format("{}: {}\n  at {}", op.name, message, to_string(*origin_at(where))));
+}
+
+// What a rule throws names the operation, unless it comes from a Shape or a list of axes that could not be
+// made: then nobody has said yet by what they were asked for.
+[[noreturn]] void refuse_result(const Call& call, std::string_view message, Location where) {
+  const std::string name = fmt::format("{}: ", call.op.name);
+  if (message.starts_with(name)) refuse_node(call.op, message.substr(name.size()), where);
+  std::string given;
+  for (int i = 0; i < call.arity(); ++i)
+    given += fmt::format("{}{}", i ? ", " : "", to_string(Type{call.dtype(i), call.shape(i)}));
+  if (call.op.attributes) given += "; " + call.op.attributes->text(call.attributes_pointer);
+  refuse_node(call.op, fmt::format("{}; the call was {}({})", message, call.op.name, given), where);
+}
+
+// Wanted has one bit for each input.
+constexpr std::size_t most_inputs = 64;
+
+void check_inputs(const Op& op, std::span<Node* const> inputs, Location where) {
+  const std::size_t n = inputs.size();
+  if (op.arity >= 0 && n != static_cast<std::size_t>(op.arity))
+    refuse_node(op, fmt::format("takes {} inputs and was given {}", op.arity, n), where);
+  if (op.arity < 0 && (n == 0 || n > most_inputs))
+    refuse_node(op, fmt::format("takes 1 to {} inputs and was given {}", most_inputs, n), where);
+  for (std::size_t i = 0; i < n; ++i)
+    if (!inputs[i]) refuse_node(op, fmt::format("input {} is an empty Tensor", i), where);
 }
 
 }  // namespace
@@ -142,24 +167,24 @@ Grads no_gradient(const Tensor& y, const Tensor&, Wanted) {
 }
 
 Tensor make_node(const Op& op, std::span<Node* const> inputs, Location where, const void* attributes) {
-  if (op.arity >= 0 ? inputs.size() != static_cast<std::size_t>(op.arity)
-                    : inputs.empty() || inputs.size() > 255)
-    throw InternalError(fmt::format("{} takes {} inputs and was given {}", op.name, op.arity, inputs.size()));
+  check_inputs(op, inputs, where);
+  if (op.attributes && !attributes)
+    refuse_node(op, "its record has .attributes and the node was made without; pass them to make", where);
   bool tracked = false;
-  for (const Node* n : inputs) {
-    if (!n)
-      throw UserError(
-          fmt::format("{}: an input is an empty Tensor\n  at {}", op.name, to_string(*origin_at(where))));
-    tracked |= n->has(node_flag::tracked);
-  }
+  for (const Node* n : inputs) tracked |= n->has(node_flag::tracked);
   const Call call{op, inputs, attributes};
   const Result result = [&] {
     try {
       return op.shape(call);
     } catch (const UserError& e) {
-      rethrow_with_origin(e, where);
+      refuse_result(call, e.what(), where);
     }
   }();
+  if (attributes && !op.attributes)
+    refuse_node(op,
+                "the node was made with attributes, which its record would lose; write .attributes = "
+                "&attribute_info<...>",
+                where);
   Extra* extra = nullptr;
   if (op.attributes || inputs.size() > 2) extra = make_extra(inputs, op.attributes, attributes);
   Node* n = nullptr;

@@ -41,7 +41,8 @@ enum class Traits : std::uint32_t {
   commutative = 1 << 3,   // f(a, b) and f(b, a) have the same bits
   nothrow = 1 << 4,       // the kernel cannot throw: it may write over what must not be lost
   reduction = 1 << 5,     // folds axes of the input, which it keeps with size 1
-  linear = 1 << 6,        // linear in each input by itself: the adjoint test is exact
+  linear = 1 << 6,        // linear in all float inputs together, f(a + da, b + db) = f(a, b) + f(da, db)
+  multilinear = 1 << 7,   // linear in each float input by itself, f(a + da, b) = f(a, b) + f(da, b)
 };
 constexpr Traits operator|(Traits a, Traits b) {
   return static_cast<Traits>(static_cast<std::uint32_t>(a) | static_cast<std::uint32_t>(b));
@@ -140,11 +141,18 @@ struct Identity {
 };
 using Identities = std::vector<Identity>;
 
-// As backward, where axis 0 of y and dy holds `examples` examples one after the other. For an input that
-// holds them too: its gradient. For one that they share (weights): one gradient per example, with a leading
-// axis of examples. An empty rule says that every input of y's first dimension holds the examples and no
-// other input has a gradient.
-using PerExample = Grads (*)(const Tensor& y, const Tensor& dy, Wanted wanted, std::int64_t examples);
+// What gradients by example (ops/per_example.h) ask of an operation that is not pointwise; a pointwise one
+// needs neither. Words for the usual cases stand in ops/example_rules.h.
+struct PerExample {
+  // As backward, where axis 0 of y and dy holds `examples` equal groups, one for each example, and each
+  // result depends on nothing of other examples. For an input that holds such groups too: its gradient. For
+  // one that the examples share (weights): one gradient for each, with an axis of examples in front. No Grads
+  // at all where examples would mix.
+  Grads (*rule)(const Tensor& y, const Tensor& dy, Wanted wanted, std::int64_t examples) = nullptr;
+  // y's operation on inputs that have one more axis in front, for each entry of it: the backward rule of the
+  // result then serves all entries at once. For weights that pass through operations of their own before use.
+  Tensor (*lift)(const Tensor& y, std::span<const Tensor> inputs) = nullptr;
+};
 
 // A primitive operation. A value that lives for ever, normally `constinit const`.
 struct Op {
@@ -163,7 +171,7 @@ struct Op {
   const AttributeInfo* attributes = nullptr;
   ViewRule view = nullptr;                          // movements
   std::size_t (*workspace)(const Call&) = nullptr;  // bytes of scratch memory that the kernel needs
-  PerExample per_example = nullptr;
+  PerExample per_example = {};
 };
 
 // ---------------------------------------------------------------------------------------------- the node

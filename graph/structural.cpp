@@ -14,6 +14,9 @@ Result same_types(const Call& call) {
     call.fail("two gradients of one tensor differ in type: " + to_string(Type{call.dtype(0), call.shape(0)}) +
               " and " + to_string(Type{call.dtype(1), call.shape(1)}) +
               "; check the backward rules of its users");
+  if (!is_float(call.dtype(0)))
+    call.fail("gradients are f32 or f64, but these are " + to_string(Type{call.dtype(0), call.shape(0)}) +
+              "; check the backward rules of its users");
   return {call.dtype(0), call.shape_id(0)};
 }
 

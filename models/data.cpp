@@ -1,12 +1,14 @@
 // Gathering batches on the host, the permutation, MNIST.
 #include "data.h"
 
+#include <dlfcn.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <numeric>
 #include <span>
 
@@ -65,6 +67,26 @@ Tensor gather_grey(const Tensor& x, std::span<const std::int64_t> rows, Location
   return leaf(std::move(buffer), DType::f32, shape, where);
 }
 
+// share/opgrad beside one of the folders above the library that holds this code, or above the program: where
+// the build and an installation put the files that come with opgrad, wherever they were moved since.
+std::string installed_folder() {
+  namespace fs = std::filesystem;
+  Dl_info library{};
+  dladdr(reinterpret_cast<const void*>(&installed_folder), &library);
+  std::error_code none;
+  for (const fs::path& file : {fs::canonical(library.dli_fname ? library.dli_fname : "", none),
+                               fs::canonical("/proc/self/exe", none)})
+    for (fs::path above = file; above.has_relative_path();) {
+      above = above.parent_path();
+      if (fs::path data = above / "share/opgrad"; fs::is_directory(data, none)) return data.string();
+    }
+  throw UserError(
+      fmt::format("MNIST: no folder above {} has a share/opgrad, where the data lie that come with opgrad; "
+                  "give the folder "
+                  "that holds the four files, or name it in OPGRAD_DATA_DIR",
+                  fs::canonical("/proc/self/exe", none).string()));
+}
+
 IdxFile read_part(const std::string& folder, const std::string& name) {
   const std::string plain = folder + "/" + name, packed = plain + ".gz";
   if (file_exists(packed)) return read_idx(packed);
@@ -107,7 +129,7 @@ Dataset Dataset::first(std::int64_t n) const {
 
 Mnist load_mnist(const std::string& folder) {
   const char* set = std::getenv("OPGRAD_DATA_DIR");
-  const std::string from = !folder.empty() ? folder : set && *set ? set : OPGRAD_DATA_DIR;
+  const std::string from = !folder.empty() ? folder : set && *set ? set : installed_folder();
   return {read_pair(from, "train"), read_pair(from, "t10k")};
 }
 

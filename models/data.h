@@ -22,8 +22,9 @@ struct Mnist {
 };
 
 // Reads the four files of MNIST, named as on LeCun's page, with or without .gz, from `folder`; "" is the
-// folder that OPGRAD_DATA_DIR names in the environment, else the project's own. UserError naming the file
-// that is missing, is not IDX, or does not fit its partner.
+// folder that OPGRAD_DATA_DIR names in the environment, else the one that came with opgrad: share/opgrad
+// beside a folder above the library or the program. UserError when there is none; naming the file that is
+// missing, is not IDX, or does not fit its partner.
 Mnist load_mnist(const std::string& folder = "");
 
 // In which order examples come: as they lie, or shuffled.

@@ -2,8 +2,12 @@
 #pragma once
 #include "../core/error.h"
 #include "../graph/grad.h"
+#include "../graph/registry.h"
 #include "../graph/run.h"
+#include "../ops/custom_gradient.h"
+#include "../ops/derivatives.h"
 #include "../ops/ops.h"
+#include "../ops/per_example.h"
 #include "../optim/optimizer.h"
 #include "data.h"
 #include "layers.h"

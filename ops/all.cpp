@@ -23,6 +23,7 @@ constexpr const Op* gather[] = {&gather_op, &scatter_add_op, &take_along_op, &ad
 constexpr const Op* conv2d[] = {&conv2d_op, &conv2d_kernel_gradient_op, &conv2d_input_gradient_op};
 constexpr const Op* pool2d[] = {&max_pool2d_op, &max_pool2d_gradient_op, &max_pool2d_pick_op};
 constexpr const Op* random[] = {&random_uniform_op, &random_normal_op};
+constexpr const Op* custom_gradient[] = {&custom_gradient_op};
 
 }  // namespace
 }  // namespace records
@@ -31,7 +32,7 @@ bool register_builtin_ops() {
   using namespace records;
   static const bool done = [] {
     const auto add = [](const auto& family) {
-      for (const Op* op : family) register_op(*op);
+      for (const Op* op : family) detail::register_builtin(*op);
     };
     add(arithmetic);
     add(unary);
@@ -45,6 +46,7 @@ bool register_builtin_ops() {
     add(conv2d);
     add(pool2d);
     add(random);
+    add(custom_gradient);
     return true;
   }();
   return done;

@@ -15,6 +15,14 @@ Examples two() {
            [](std::span<const Tensor> x) { return f(x[0], x[1]); }}};
 }
 
+// maximum and minimum: where both are equal.
+template <Binary f>
+Kinks first_wins() {
+  return {{"the first of two equal numbers gets it all",
+           {{{2}, {0.5, -1}, {1, 1}}, {{2}, {0.5, -1}, {0, 0}}},
+           [](std::span<const Tensor> x) { return f(x[0], x[1]); }}};
+}
+
 template <Binary f>
 BadCalls two_bad() {
   return {
@@ -27,7 +35,7 @@ BadCalls two_bad() {
       {"the number 0.5 does not fit the elements of i64[2]", [] { f(zeros({2}, DType::i64), 0.5); }},
       {"the number 2147483648 does not fit the elements of i32[2]",
        [] { f(2147483648.0, zeros({2}, DType::i32)); }},
-      {"needs", [] { f(zeros({2}, DType::bool_), zeros({2}, DType::bool_)); }},
+      {"and was given bool[2]", [] { f(zeros({2}, DType::bool_), zeros({2}, DType::bool_)); }},
       {"an operand is an empty Tensor", [] { f(zeros({2}), Tensor()); }}};
 }
 
@@ -43,23 +51,24 @@ bool is_number(const Tensor& x, double number) { return number_of(x) == number; 
 
 }  // namespace
 
-constinit const Op records::add_op{.name = "add",
-                                   .arity = 2,
-                                   .traits = Traits::pointwise | Traits::nothrow | Traits::commutative,
-                                   .about = "a + b; integers wrap around",
-                                   .shape = same_number,
-                                   .forward = map2<[](auto a, auto b) { return a + b; }, Types::numbers>,
-                                   .backward =
-                                       [](const Tensor&, const Tensor& dy, Wanted) {
-                                         return Grads{dy, dy};
-                                       },
-                                   .examples = two<add>,
-                                   .bad_calls = two_bad<add>};
+constinit const Op records::add_op{
+    .name = "add",
+    .arity = 2,
+    .traits = Traits::pointwise | Traits::nothrow | Traits::commutative | Traits::linear,
+    .about = "a + b; integers wrap around",
+    .shape = same_number,
+    .forward = map2<[](auto a, auto b) { return a + b; }, Types::numbers>,
+    .backward =
+        [](const Tensor&, const Tensor& dy, Wanted) {
+          return Grads{dy, dy};
+        },
+    .examples = two<add>,
+    .bad_calls = two_bad<add>};
 Tensor add(const Operand& a, const Operand& b) { return binary(records::add_op, a, b); }
 
 constinit const Op records::subtract_op{.name = "subtract",
                                         .arity = 2,
-                                        .traits = Traits::pointwise | Traits::nothrow,
+                                        .traits = Traits::pointwise | Traits::nothrow | Traits::linear,
                                         .about = "a - b; integers wrap around",
                                         .shape = same_number,
                                         .forward = map2<[](auto a, auto b) { return a - b; }, Types::numbers>,
@@ -74,7 +83,7 @@ Tensor subtract(const Operand& a, const Operand& b) { return binary(records::sub
 constinit const Op records::multiply_op{
     .name = "multiply",
     .arity = 2,
-    .traits = Traits::pointwise | Traits::nothrow | Traits::commutative | Traits::linear,
+    .traits = Traits::pointwise | Traits::nothrow | Traits::commutative | Traits::multilinear,
     .about = "a b; integers wrap around",
     .shape = same_number,
     .forward = map2<[](auto a, auto b) { return a * b; }, Types::numbers>,
@@ -210,6 +219,7 @@ constinit const Op records::maximum_op{
                        wanted(1) ? where(a_wins, 0, dy) : Tensor()};
         },
     .examples = two<maximum>,
+    .kinks = first_wins<maximum>,
     .bad_calls = two_bad<maximum>};
 Tensor maximum(const Operand& a, const Operand& b) { return binary(records::maximum_op, a, b); }
 
@@ -227,6 +237,7 @@ constinit const Op records::minimum_op{
                        wanted(1) ? where(a_wins, 0, dy) : Tensor()};
         },
     .examples = two<minimum>,
+    .kinks = first_wins<minimum>,
     .bad_calls = two_bad<minimum>};
 Tensor minimum(const Operand& a, const Operand& b) { return binary(records::minimum_op, a, b); }
 

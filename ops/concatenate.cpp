@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "define.h"
+#include "example_rules.h"
 
 namespace opgrad {
 
@@ -22,7 +23,7 @@ struct AxisAttributes {
 
 Result concatenate_shape(const Call& call) {
   const Shape& first = call.shape(0);
-  const auto axis = static_cast<int>(call.attributes<AxisAttributes>().axis);
+  const std::int64_t axis = call.attributes<AxisAttributes>().axis;
   if (axis < 0 || axis >= first.rank())
     call.fail(format("axis {} is out of range; with rank {} it must lie below {}", axis, first.rank(),
                      first.rank()));
@@ -36,7 +37,7 @@ Result concatenate_shape(const Call& call) {
       call.fail(
           format("parts 0 and {} are {} and {}; element types must be equal, and sizes except along axis {}",
                  k, type_text(call, 0), type_text(call, k), axis));
-    dims[at(axis)] += s[axis];
+    dims[static_cast<std::size_t>(axis)] += s[static_cast<int>(axis)];
   }
   return {call.dtype(0), Shape(std::span(dims.data(), at(first.rank())))};
 }
@@ -92,6 +93,23 @@ constinit const Op records::concatenate_op{
     .bad_calls =
         [] {
           return BadCalls{{"concatenate: no parts were given", [] { concatenate({}, 0); }},
+                          {"concatenate: axis 2147483648 is out of range",
+                           [] { concatenate(std::vector{zeros({2})}, 1LL << 31); }},
+                          {"concatenate: axis 4611686018427387904 is out of range",
+                           [] { concatenate(std::vector{zeros({2})}, 1LL << 62); }},
+                          {"concatenate: axis -1 was given, but the tensor has rank 0",
+                           [] { concatenate(std::vector{zeros({})}, -1); }},
+                          {"concatenate: axis 4294967296 is out of range; with rank 1 it must lie below 1",
+                           [] {
+                             const Tensor x = zeros({2});
+                             make(records::concatenate_op, {x.node()}, {}, AxisAttributes{1LL << 32});
+                           }},
+                          {"concatenate: takes 1 to 64 inputs and was given 65",
+                           [] {
+                             const Tensor x = zeros({2});
+                             const AxisAttributes a;
+                             make_node(records::concatenate_op, std::vector<Node*>(65, x.node()), {}, &a);
+                           }},
                           {"concatenate: axis 2 is out of range",
                            [] {
                              concatenate(std::vector{zeros({2, 3})}, 2);
@@ -108,7 +126,14 @@ constinit const Op records::concatenate_op{
                              concatenate(std::vector{zeros({2}), Tensor()}, 0);
                            }}};
         },
-    .attributes = &attribute_info<AxisAttributes>};
+    .attributes = &attribute_info<AxisAttributes>,
+    .per_example = {[](const Tensor& y, const Tensor& dy, Wanted wanted, std::int64_t examples) {
+                      const bool rows = y.attributes<AxisAttributes>().axis == 0;
+                      return rows ? Grads{} : rows_apart(y, dy, wanted, examples);
+                    },
+                    [](const Tensor& y, std::span<const Tensor> inputs) {
+                      return concatenate(inputs, y.attributes<AxisAttributes>().axis + 1);
+                    }}};
 
 Tensor concatenate(std::span<const Tensor> parts, std::int64_t axis, const char* file, int line) {
   const Location where{file, line};

@@ -15,12 +15,19 @@
 //
 // and each backward rule is the other two. In the lecture's words K is the convolution of the input with the
 // flipped delta, which is its correlation with delta, and I the full convolution of delta with the kernel.
+//
+// Gradients by example need one more form of the trio, with a kernel for each example: the images come in
+// `examples` equal groups, and group e meets w[e, m, n, c, o]. It is closed under differentiation as well.
 #include <fmt/format.h>
 
 #include <algorithm>
 
+#include "../core/buffer.h"
+#include "../core/parallel.h"
+#include "conv2d_identities.h"
 #include "conv2d_kernels.h"
 #include "define.h"
+#include "example_rules.h"
 
 namespace opgrad {
 
@@ -32,10 +39,12 @@ struct Conv2DAttributes {
   std::array<std::int64_t, 2> strides{1, 1}, dilations{1, 1};
   std::array<std::int64_t, 4> pads{};    // top, bottom, left, right
   std::array<std::int64_t, 2> sought{};  // rows and columns of what a derivative is by; 0 in conv2d itself
+  std::int64_t examples = 0;  // each with a kernel of its own; 0: one kernel for all, without that axis
   static constexpr auto fields() {
     return std::tuple{field("strides", &Conv2DAttributes::strides),
                       field("dilations", &Conv2DAttributes::dilations),
-                      field("pads", &Conv2DAttributes::pads), field("sought", &Conv2DAttributes::sought)};
+                      field("pads", &Conv2DAttributes::pads), field("sought", &Conv2DAttributes::sought),
+                      field("examples", &Conv2DAttributes::examples)};
   }
 };
 
@@ -65,15 +74,27 @@ void check_image_rank(const Call& call, int i, const char* what, const char* lay
                    layout, way_out));
 }
 
-void check_kernel_rank(const Call& call, int i) {
-  const int rank = call.shape(i).rank();
-  if (rank == 4) return;
-  call.fail(format("kernel is {} of rank {}, but must be [rows, columns, in, out] of rank 4{}",
-                   type_text(call, i), rank,
-                   rank == 2 ? "; add its channels: reshape(w, {rows, columns, 1, 1})" : ""));
+// The kernel, or each of the kernels, by its shape.
+Shape one_kernel(const Shape& w, const Conv2DAttributes& a) {
+  return a.examples ? Shape(w.dims().subspan(1)) : w;
+}
+
+Shape check_kernel(const Call& call, int i, const Conv2DAttributes& a) {
+  const Shape& w = call.shape(i);
+  const int rank = w.rank();
+  if (a.examples && (rank != 5 || w[0] != a.examples))
+    call.fail(format("the kernels are {}, but must be [{}, rows, columns, in, out], one for each example",
+                     type_text(call, i), a.examples));
+  if (!a.examples && rank != 4)
+    call.fail(format("kernel is {} of rank {}, but must be [rows, columns, in, out] of rank 4{}",
+                     type_text(call, i), rank,
+                     rank == 2 ? "; add its channels: reshape(w, {rows, columns, 1, 1})" : ""));
+  return one_kernel(w, a);
 }
 
 void check_window(const Call& call, const Conv2DAttributes& a) {
+  if (a.examples < 0 || (a.examples && call.shape(0).dims()[0] % a.examples != 0))
+    call.fail(format("{} images are not {} equal groups", call.shape(0).dims()[0], a.examples));
   for (const int i : {0, 1}) {
     if (a.strides[at(i)] < 1)
       call.fail(format("strides are {}, but must be at least 1; to up-sample, use conv2d_input_gradient",
@@ -111,27 +132,35 @@ std::int64_t output_size(const Call& call, const Conv2DAttributes& a, int axis, 
 }
 
 std::array<std::int64_t, 2> output_sizes(const Call& call, const Conv2DAttributes& a, std::int64_t rows,
-                                         std::int64_t columns, std::int64_t kernel_rows,
-                                         std::int64_t kernel_columns) {
-  return {output_size(call, a, 0, rows, kernel_rows), output_size(call, a, 1, columns, kernel_columns)};
+                                         std::int64_t columns, std::int64_t channels,
+                                         std::int64_t kernel_rows, std::int64_t kernel_columns) {
+  const std::array<std::int64_t, 2> sizes{output_size(call, a, 0, rows, kernel_rows),
+                                          output_size(call, a, 1, columns, kernel_columns)};
+  // The kernels count places in the padded input, which exists nowhere: as a Shape they fit 64 bits.
+  static_cast<void>(
+      Shape{call.shape(0)[0], rows + a.pads[0] + a.pads[1], columns + a.pads[2] + a.pads[3], channels});
+  return sizes;
 }
 
-void check_delta(const Call& call, const Shape& delta, const std::array<std::int64_t, 2>& output,
-                 const char* of) {
+void check_delta(const Call& call, const Conv2DAttributes& a, const Shape& delta,
+                 const std::array<std::int64_t, 2>& output, const char* of) {
   if (delta[1] != output[0] || delta[2] != output[1])
     call.fail(format(
         "delta {} has {} x {} pixels, but the convolution of {} gives {} x {}; give delta the shape of "
-        "conv2d's result, and the window that conv2d had",
-        to_string(delta), delta[1], delta[2], of, output[0], output[1]));
+        "conv2d's result, and the window that conv2d had: not strides {}, dilations {}, pads {}",
+        to_string(delta), delta[1], delta[2], of, output[0], output[1], field_text(a.strides),
+        field_text(a.dilations), field_text(a.pads)));
 }
 
 Result conv2d_shape(const Call& call) {
   check_types(call, "input", "kernel");
   check_image_rank(call, 0, "input", "batch, rows, columns, channels");
-  check_kernel_rank(call, 1);
   const auto& a = call.attributes<Conv2DAttributes>();
+  const Shape &x = call.shape(0), w = check_kernel(call, 1, a);
   check_window(call, a);
-  const Shape &x = call.shape(0), &w = call.shape(1);
+  if (a.sought != decltype(a.sought){})
+    call.fail(format("sought is {}, but must be [0, 0]: only the derivatives seek rows and columns",
+                     field_text(a.sought)));
   if (x[3] != w[2]) {
     std::string hint = "the input's last axis must equal the kernel's third";
     if (x[1] == w[2])
@@ -141,7 +170,7 @@ Result conv2d_shape(const Call& call) {
     call.fail(format("input {} has {} rows, {} columns and {} channels, but kernel {} takes {} channels; {}",
                      type_text(call, 0), x[1], x[2], x[3], type_text(call, 1), w[2], hint));
   }
-  const auto output = output_sizes(call, a, x[1], x[2], w[0], w[1]);
+  const auto output = output_sizes(call, a, x[1], x[2], x[3], w[0], w[1]);
   return {call.dtype(0), Shape{x[0], output[0], output[1], w[3]}};
 }
 
@@ -155,31 +184,38 @@ Result kernel_gradient_shape(const Call& call) {
   if (x[0] != d[0])
     call.fail(format("input {} holds {} images and delta {} holds {}; both need the same batch",
                      type_text(call, 0), x[0], type_text(call, 1), d[0]));
-  check_delta(call, d, output_sizes(call, a, x[1], x[2], a.sought[0], a.sought[1]),
+  check_delta(call, a, d, output_sizes(call, a, x[1], x[2], x[3], a.sought[0], a.sought[1]),
               format("{} with a {} x {} kernel", to_string(x), a.sought[0], a.sought[1]).c_str());
-  return {call.dtype(0), Shape{a.sought[0], a.sought[1], x[3], d[3]}};
+  const Shape w{a.sought[0], a.sought[1], x[3], d[3]};
+  return {call.dtype(0), a.examples ? in_front(a.examples, w) : w};
 }
 
 Result input_gradient_shape(const Call& call) {
   check_types(call, "delta", "kernel");
   check_image_rank(call, 0, "delta", "batch, rows, columns, channels");
-  check_kernel_rank(call, 1);
   const auto& a = call.attributes<Conv2DAttributes>();
+  const Shape &d = call.shape(0), w = check_kernel(call, 1, a);
   check_window(call, a);
-  const Shape &d = call.shape(0), &w = call.shape(1);
+  if (a.sought[0] < 0 || a.sought[1] < 0)
+    call.fail(
+        format("the input sought has {} x {} pixels, which must not be negative", a.sought[0], a.sought[1]));
   if (d[3] != w[3])
     call.fail(
         format("delta {} has {} channels, but kernel {} gives {}; delta's last axis must equal the kernel's",
                type_text(call, 0), d[3], type_text(call, 1), w[3]));
-  check_delta(call, d, output_sizes(call, a, a.sought[0], a.sought[1], w[0], w[1]),
+  check_delta(call, a, d, output_sizes(call, a, a.sought[0], a.sought[1], w[2], w[0], w[1]),
               format("{} x {} pixels with kernel {}", a.sought[0], a.sought[1], to_string(w)).c_str());
   return {call.dtype(0), Shape{d[0], a.sought[0], a.sought[1], w[2]}};
 }
 
 // ------------------------------------------------------------------------------------------------ kernels
 
-ConvSizes sizes_of(const Shape& x, const Shape& w, const Shape& y, const Conv2DAttributes& a) {
-  return {.batch = x[0],
+// One convolution: all of it, or that of one example.
+ConvSizes sizes_of(const Shape& x, const Shape& kernels, const Shape& y, const Conv2DAttributes& a) {
+  const Shape w = one_kernel(kernels, a);
+  // A step that is never taken may be of any size; here it is 1.
+  const auto taken = [](std::int64_t step, std::int64_t count) { return count > 1 ? step : 1; };
+  return {.batch = x[0] / std::max<std::int64_t>(1, a.examples),
           .rows = x[1],
           .columns = x[2],
           .in = x[3],
@@ -188,39 +224,61 @@ ConvSizes sizes_of(const Shape& x, const Shape& w, const Shape& y, const Conv2DA
           .out = w[3],
           .out_rows = y[1],
           .out_columns = y[2],
-          .strides = a.strides,
-          .dilations = a.dilations,
+          .strides = {taken(a.strides[0], y[1]), taken(a.strides[1], y[2])},
+          .dilations = {taken(a.dilations[0], w[0]), taken(a.dilations[1], w[1])},
           .top = a.pads[0],
           .left = a.pads[2]};
 }
 
+// Calls one(x, w, y) for the convolution, or for that of each example. Many examples: one a thread; few: each
+// on all threads.
+template <class T, class F>
+void for_each_convolution(const ConvSizes& s, const Conv2DAttributes& a, T* x, T* w, T* y, F one) {
+  if (!a.examples) return one(x, w, y);
+  const std::int64_t image = s.rows * s.columns * s.in, pixels = s.image_pixels() * s.out;
+  const auto example = [&](std::int64_t e) {
+    one(x + e * s.batch * image, w + e * s.kernel_size(), y + e * s.batch * pixels);
+  };
+  if (a.examples >= 8) return parallel_for(a.examples, example);
+  for (std::int64_t e = 0; e < a.examples; ++e) example(e);
+}
+
 void conv2d_kernel(const KernelArgs& k) {
-  const auto sizes =
-      sizes_of(k.in[0].shape(), k.in[1].shape(), k.out.shape(), k.attributes<Conv2DAttributes>());
+  const auto& a = k.attributes<Conv2DAttributes>();
+  const auto sizes = sizes_of(k.in[0].shape(), k.in[1].shape(), k.out.shape(), a);
   dispatch_float(k.out.dtype(), [&]<class T>() {
-    convolve_forward<T>(sizes, k.in[0].as<T>(), k.in[1].as<T>(), k.out.as<T>());
+    for_each_convolution(sizes, a, k.in[0].as<T>(), k.in[1].as<T>(), k.out.as<T>(),
+                         [&](T* x, T* w, T* y) { convolve_forward<T>(sizes, x, w, y); });
   });
 }
 
 void kernel_gradient_kernel(const KernelArgs& k) {
-  const auto sizes =
-      sizes_of(k.in[0].shape(), k.out.shape(), k.in[1].shape(), k.attributes<Conv2DAttributes>());
+  const auto& a = k.attributes<Conv2DAttributes>();
+  const auto sizes = sizes_of(k.in[0].shape(), k.out.shape(), k.in[1].shape(), a);
   dispatch_float(k.out.dtype(), [&]<class T>() {
-    convolve_kernel_gradient<T>(sizes, k.in[0].as<T>(), k.in[1].as<T>(), k.out.as<T>(),
-                                static_cast<T*>(k.workspace));
+    for_each_convolution(
+        sizes, a, k.in[0].as<T>(), k.out.as<T>(), k.in[1].as<T>(), [&](T* x, T* w, T* delta) {
+          // Several examples at once cannot share the planned workspace.
+          BufferRef own;
+          if (a.examples) own = allocate(kernel_gradient_workspace(sizes, sizeof(T)));
+          convolve_kernel_gradient<T>(sizes, x, delta, w,
+                                      own ? reinterpret_cast<T*>(own->data) : static_cast<T*>(k.workspace));
+        });
   });
 }
 
 void input_gradient_kernel(const KernelArgs& k) {
-  const auto sizes =
-      sizes_of(k.out.shape(), k.in[1].shape(), k.in[0].shape(), k.attributes<Conv2DAttributes>());
+  const auto& a = k.attributes<Conv2DAttributes>();
+  const auto sizes = sizes_of(k.out.shape(), k.in[1].shape(), k.in[0].shape(), a);
   dispatch_float(k.out.dtype(), [&]<class T>() {
-    convolve_input_gradient<T>(sizes, k.in[0].as<T>(), k.in[1].as<T>(), k.out.as<T>());
+    for_each_convolution(sizes, a, k.out.as<T>(), k.in[1].as<T>(), k.in[0].as<T>(),
+                         [&](T* x, T* w, T* delta) { convolve_input_gradient<T>(sizes, delta, w, x); });
   });
 }
 
 std::size_t kernel_gradient_bytes(const Call& call) {
   const auto& a = call.attributes<Conv2DAttributes>();
+  if (a.examples) return 0;
   const Shape &x = call.shape(0), &d = call.shape(1);
   const Shape w{a.sought[0], a.sought[1], x[3], d[3]};
   return kernel_gradient_workspace(sizes_of(x, w, d, a), size_of(call.dtype(0)));
@@ -234,7 +292,8 @@ Tensor forward_node(const Tensor& x, const Tensor& w, Conv2DAttributes a, Locati
 }
 Tensor kernel_gradient_node(const Tensor& x, const Tensor& delta, const Shape& w, Conv2DAttributes a,
                             Location where = {}) {
-  a.sought = {w[0], w[1]};
+  const Shape one = one_kernel(w, a);
+  a.sought = {one[0], one[1]};
   return make(records::conv2d_kernel_gradient_op, {x.node(), delta.node()}, where, a);
 }
 Tensor input_gradient_node(const Tensor& delta, const Tensor& w, const Shape& x, Conv2DAttributes a,
@@ -245,7 +304,7 @@ Tensor input_gradient_node(const Tensor& delta, const Tensor& w, const Shape& x,
 
 // The window with its pads as numbers. What the shape rules refuse is passed on to them as it is.
 Conv2DAttributes resolve(const Window& window, const Shape& x, const Shape& w) {
-  Conv2DAttributes a{window.strides, window.dilations, window.pads, {}};
+  Conv2DAttributes a{window.strides, window.dilations, window.pads, {}, 0};
   const bool sound = x.rank() == 4 && w.rank() == 4 &&
                      std::min({a.strides[0], a.strides[1], a.dilations[0], a.dilations[1]}) >= 1;
   if (window.padding == Padding::valid || !sound) return a;
@@ -265,6 +324,31 @@ Conv2DAttributes resolve(const Window& window, const Shape& x, const Shape& w) {
   return a;
 }
 
+// ------------------------------------------------------------------------------------------------ by example
+
+// The operation with a kernel for each example, where it has one kernel for all.
+Conv2DAttributes apart(const Tensor& y, std::int64_t examples) {
+  Conv2DAttributes a = y.attributes<Conv2DAttributes>();
+  a.examples = examples;
+  return a;
+}
+
+// All images in one batch, which the kernels of all entries cut into their groups.
+Tensor lift(const Tensor& y, std::span<const Tensor> inputs) {
+  const std::int64_t n = inputs[0].dim(0);
+  const auto own = std::max<std::int64_t>(1, y.attributes<Conv2DAttributes>().examples);
+  const auto folded = [&](const Tensor& x, bool kernels) {
+    std::vector<std::int64_t> dims(x.shape().begin() + 1, x.shape().end());
+    if (kernels && dims.size() == 4) dims.insert(dims.begin(), 1);
+    dims[0] *= n;
+    return reshape(x, Shape(dims));
+  };
+  const bool kernel_last = y.node()->op != &records::conv2d_kernel_gradient_op;
+  const Tensor a = folded(inputs[0], false), b = folded(inputs[1], kernel_last);
+  const Tensor all = make(*y.node()->op, {a.node(), b.node()}, {}, apart(y, n * own));
+  return reshape(all, in_front(n, y.shape()));
+}
+
 // ------------------------------------------------------------------------------------------------ examples
 
 Window window(std::int64_t stride, std::int64_t dilation, std::array<std::int64_t, 4> pads = {},
@@ -277,7 +361,7 @@ Window window(std::int64_t stride, std::int64_t dilation, std::array<std::int64_
 constinit const Op records::conv2d_op{
     .name = "conv2d",
     .arity = 2,
-    .traits = Traits::dense_inputs | Traits::linear,
+    .traits = Traits::dense_inputs | Traits::multilinear,
     .about =
         "y[b,i,j,o] = sum over m,n,c of x[b, i*s + m*d - top, j*s + n*d - left, c] w[m,n,c,o]: "
         "cross-correlation",
@@ -308,6 +392,7 @@ constinit const Op records::conv2d_op{
                              return conv2d(in[0], in[1], window(2, 1, {1, 0, 2, 1}));
                            }}};
         },
+    .identities = conv2d_identities,
     .bad_calls =
         [] {
           return BadCalls{
@@ -356,6 +441,28 @@ constinit const Op records::conv2d_op{
                [] {
                  conv2d(zeros({1, 9, 4, 1}), zeros({0, 5, 1, 1}));
                }},
+              {"the kernel spans 4294967297 rows = (3 - 1) * dilation 2147483648 + 1",
+               [] {
+                 conv2d(zeros({1, 9, 9, 1}), zeros({3, 3, 1, 1}), window(1, 1LL << 31));
+               }},
+              {"conv2d: the shape [1, 4611686018427387913, 9, 1] has more than 2^56",
+               [] {
+                 conv2d(zeros({1, 9, 9, 1}), zeros({3, 3, 1, 1}), window(1, 1, {1LL << 62, 0, 0, 0}));
+               }},
+              {"pads=[4611686018427387904, 0, 0, 0]",
+               [] {
+                 conv2d(zeros({1, 9, 9, 1}), zeros({3, 3, 1, 1}), window(1, 1, {1LL << 62, 0, 0, 0}));
+               }},
+              {"sought is [3, 3], but must be [0, 0]",
+               [] {
+                 const Tensor x = zeros({1, 9, 9, 1}), w = zeros({3, 3, 1, 1});
+                 make(records::conv2d_op, {x.node(), w.node()}, {}, Conv2DAttributes{.sought = {3, 3}});
+               }},
+              {"conv2d: 3 images are not 2 equal groups",
+               [] {
+                 const Tensor x = zeros({3, 9, 9, 1}), w = zeros({2, 3, 3, 1, 1});
+                 make(records::conv2d_op, {x.node(), w.node()}, {}, Conv2DAttributes{.examples = 2});
+               }},
               {"strides are [0, 0], but must be at least 1; to up-sample, use conv2d_input_gradient",
                [] {
                  conv2d(zeros({1, 9, 9, 1}), zeros({3, 3, 1, 1}), window(0, 1));
@@ -389,12 +496,22 @@ constinit const Op records::conv2d_op{
                  conv2d(zeros({1, 9, 9, 1}, DType::f64), zeros({3, 3, 1, 1}));
                }}};
         },
-    .attributes = &attribute_info<Conv2DAttributes>};
+    .attributes = &attribute_info<Conv2DAttributes>,
+    .per_example = {[](const Tensor& y, const Tensor& dy, Wanted wanted, std::int64_t examples) {
+                      const Tensor x = y.input(0), w = y.input(1);
+                      const auto& a = y.attributes<Conv2DAttributes>();
+                      if (a.examples) return Grads{};
+                      return Grads{wanted(0) ? input_gradient_node(dy, w, x.shape(), a) : Tensor(),
+                                   wanted(1) ? kernel_gradient_node(x, dy, in_front(examples, w.shape()),
+                                                                    apart(y, examples))
+                                             : Tensor()};
+                    },
+                    lift}};
 
 constinit const Op records::conv2d_kernel_gradient_op{
     .name = "conv2d_kernel_gradient",
     .arity = 2,
-    .traits = Traits::dense_inputs | Traits::linear,
+    .traits = Traits::dense_inputs | Traits::multilinear,
     .about = "dw[m,n,c,o] = sum over b,i,j of x[b, i*s + m*d - top, j*s + n*d - left, c] delta[b,i,j,o]",
     .shape = kernel_gradient_shape,
     .forward = kernel_gradient_kernel,
@@ -418,40 +535,70 @@ constinit const Op records::conv2d_kernel_gradient_op{
         },
     .bad_calls =
         [] {
-          return BadCalls{{"delta [1, 4, 5, 2] has 4 x 5 pixels, but the convolution of [1, 7, 7, 3] with a "
-                           "3 x 3 kernel gives 5 x 5; "
-                           "give delta the shape of conv2d's result",
-                           [] {
-                             conv2d_kernel_gradient(zeros({1, 7, 7, 3}), zeros({1, 4, 5, 2}), {3, 3, 3, 2});
-                           }},
-                          {"holds 2 images and delta f32[1, 5, 5, 2] holds 1; both need the same batch",
-                           [] {
-                             conv2d_kernel_gradient(zeros({2, 7, 7, 3}), zeros({1, 5, 5, 2}), {3, 3, 3, 2});
-                           }},
-                          {"delta is f32[5, 5, 2] of rank 3, but must be [batch, rows, columns, channels]",
-                           [] {
-                             conv2d_kernel_gradient(zeros({1, 7, 7, 3}), zeros({5, 5, 2}), {3, 3, 3, 2});
-                           }},
-                          {"kernel_shape [3, 3] has rank 2, but must be [rows, columns, in, out] of rank 4",
-                           [] {
-                             conv2d_kernel_gradient(zeros({1, 7, 7, 3}), zeros({1, 5, 5, 2}), {3, 3});
-                           }},
-                          {"kernel_shape [3, 3, 4, 2] has 4 and 2 channels, but input [1, 7, 7, 3] and delta "
-                           "[1, 5, 5, 2] have 3 and 2",
-                           [] {
-                             conv2d_kernel_gradient(zeros({1, 7, 7, 3}), zeros({1, 5, 5, 2}), {3, 3, 4, 2});
-                           }},
-                          {"the kernel spans 8 rows", [] {
-                             conv2d_kernel_gradient(zeros({1, 7, 7, 3}), zeros({1, 5, 5, 2}), {8, 3, 3, 2});
-                           }}};
+          return BadCalls{
+              {"delta [1, 4, 5, 2] has 4 x 5 pixels, but the convolution of [1, 7, 7, 3] with a "
+               "3 x 3 kernel gives 5 x 5; "
+               "give delta the shape of conv2d's result",
+               [] {
+                 conv2d_kernel_gradient(zeros({1, 7, 7, 3}), zeros({1, 4, 5, 2}), {3, 3, 3, 2});
+               }},
+              {"holds 2 images and delta f32[1, 5, 5, 2] holds 1; both need the same batch",
+               [] {
+                 conv2d_kernel_gradient(zeros({2, 7, 7, 3}), zeros({1, 5, 5, 2}), {3, 3, 3, 2});
+               }},
+              {"delta is f32[5, 5, 2] of rank 3, but must be [batch, rows, columns, channels]",
+               [] {
+                 conv2d_kernel_gradient(zeros({1, 7, 7, 3}), zeros({5, 5, 2}), {3, 3, 3, 2});
+               }},
+              {"kernel_shape [3, 3] has rank 2, but must be [rows, columns, in, out] of rank 4",
+               [] {
+                 conv2d_kernel_gradient(zeros({1, 7, 7, 3}), zeros({1, 5, 5, 2}), {3, 3});
+               }},
+              {"kernel_shape [3, 3, 4, 2] has 4 and 2 channels, but input [1, 7, 7, 3] and delta "
+               "[1, 5, 5, 2] have 3 and 2",
+               [] {
+                 conv2d_kernel_gradient(zeros({1, 7, 7, 3}), zeros({1, 5, 5, 2}), {3, 3, 4, 2});
+               }},
+              {"input is i32[1, 7, 7, 3], but convolution needs f32 or f64",
+               [] {
+                 conv2d_kernel_gradient(zeros({1, 7, 7, 3}, DType::i32), zeros({1, 5, 5, 2}), {3, 3, 3, 2});
+               }},
+              {"the kernel has 0 rows, but needs at least 1",
+               [] {
+                 conv2d_kernel_gradient(zeros({1, 7, 7, 3}), zeros({1, 5, 5, 2}), {0, 3, 3, 2});
+               }},
+              {"strides are [-1, -1], but must be at least 1",
+               [] {
+                 conv2d_kernel_gradient(zeros({1, 7, 7, 3}), zeros({1, 5, 5, 2}), {3, 3, 3, 2},
+                                        window(-1, 1));
+               }},
+              {"pads (top, bottom, left, right) are [0, -1, 0, 0], but must not be negative",
+               [] {
+                 conv2d_kernel_gradient(zeros({1, 7, 7, 3}), zeros({1, 5, 5, 2}), {3, 3, 3, 2},
+                                        window(1, 1, {0, -1, 0, 0}));
+               }},
+              {"not strides [1, 1], dilations [1, 1], pads [4611686018427387904, 0, 0, 0]",
+               [] {
+                 conv2d_kernel_gradient(zeros({1, 7, 7, 3}), zeros({1, 5, 5, 2}), {3, 3, 3, 2},
+                                        window(1, 1, {1LL << 62, 0, 0, 0}));
+               }},
+              {"the kernel spans 4294967297 rows = (3 - 1) * dilation 2147483648 + 1",
+               [] {
+                 conv2d_kernel_gradient(zeros({1, 7, 7, 3}), zeros({1, 5, 5, 2}), {3, 3, 3, 2},
+                                        window(1, 1LL << 31));
+               }},
+              {"the kernel spans 8 rows", [] {
+                 conv2d_kernel_gradient(zeros({1, 7, 7, 3}), zeros({1, 5, 5, 2}), {8, 3, 3, 2});
+               }}};
         },
     .attributes = &attribute_info<Conv2DAttributes>,
-    .workspace = kernel_gradient_bytes};
+    .workspace = kernel_gradient_bytes,
+    .per_example = {.lift = lift}};
 
 constinit const Op records::conv2d_input_gradient_op{
     .name = "conv2d_input_gradient",
     .arity = 2,
-    .traits = Traits::dense_inputs | Traits::linear,
+    .traits = Traits::dense_inputs | Traits::multilinear,
     .about =
         "dx[b,k,l,c] = sum of delta[b,i,j,o] w[m,n,c,o] over o and all i,j,m,n with i*s + m*d - top = k, "
         "j*s + n*d - left = l: the transposed convolution",
@@ -490,6 +637,38 @@ constinit const Op records::conv2d_input_gradient_op{
                [] {
                  conv2d_input_gradient(zeros({1, 5, 5, 4}), zeros({3, 3, 3, 2}), {1, 7, 7, 3});
                }},
+              {"kernel is f64[3, 3, 3, 2], but both must be f32 or both f64",
+               [] {
+                 conv2d_input_gradient(zeros({1, 5, 5, 2}), zeros({3, 3, 3, 2}, DType::f64), {1, 7, 7, 3});
+               }},
+              {"strides are [0, 0], but must be at least 1",
+               [] {
+                 conv2d_input_gradient(zeros({1, 5, 5, 2}), zeros({3, 3, 3, 2}), {1, 7, 7, 3}, window(0, 1));
+               }},
+              {"dilations are [-1, -1], but must be at least 1",
+               [] {
+                 conv2d_input_gradient(zeros({1, 5, 5, 2}), zeros({3, 3, 3, 2}), {1, 7, 7, 3}, window(1, -1));
+               }},
+              {"pads (top, bottom, left, right) are [0, 0, 0, -1], but must not be negative",
+               [] {
+                 conv2d_input_gradient(zeros({1, 5, 5, 2}), zeros({3, 3, 3, 2}), {1, 7, 7, 3},
+                                       window(1, 1, {0, 0, 0, -1}));
+               }},
+              {"the convolution of 2147483648 x 7 pixels with kernel [3, 3, 3, 2] gives 2147483646 x 5",
+               [] {
+                 conv2d_input_gradient(zeros({1, 5, 5, 2}), zeros({3, 3, 3, 2}), {1, 1LL << 31, 7, 3});
+               }},
+              {"not strides [1, 1], dilations [1, 1], pads [4611686018427387904, 0, 0, 0]",
+               [] {
+                 conv2d_input_gradient(zeros({1, 5, 5, 2}), zeros({3, 3, 3, 2}), {1, 7, 7, 3},
+                                       window(1, 1, {1LL << 62, 0, 0, 0}));
+               }},
+              {"the input sought has -1 x 7 pixels, which must not be negative",
+               [] {
+                 const Tensor d = zeros({1, 5, 5, 2}), w = zeros({3, 3, 3, 2});
+                 make(records::conv2d_input_gradient_op, {d.node(), w.node()}, {},
+                      Conv2DAttributes{.pads = {8, 0, 0, 0}, .sought = {-1, 7}});
+               }},
               {"input_shape [7, 7, 3] has rank 3, but must be [batch, rows, columns, channels] of rank 4",
                [] {
                  conv2d_input_gradient(zeros({1, 5, 5, 2}), zeros({3, 3, 3, 2}), {7, 7, 3});
@@ -501,7 +680,17 @@ constinit const Op records::conv2d_input_gradient_op{
                  conv2d_input_gradient(zeros({1, 5, 5, 2}), zeros({3, 3, 3, 2}), {2, 7, 7, 3});
                }}};
         },
-    .attributes = &attribute_info<Conv2DAttributes>};
+    .attributes = &attribute_info<Conv2DAttributes>,
+    .per_example = {[](const Tensor& y, const Tensor& dy, Wanted wanted, std::int64_t examples) {
+                      const Tensor delta = y.input(0), w = y.input(1);
+                      const auto& a = y.attributes<Conv2DAttributes>();
+                      if (a.examples) return Grads{};
+                      return Grads{wanted(0) ? forward_node(dy, w, a) : Tensor(),
+                                   wanted(1) ? kernel_gradient_node(dy, delta, in_front(examples, w.shape()),
+                                                                    apart(y, examples))
+                                             : Tensor()};
+                    },
+                    lift}};
 
 // ------------------------------------------------------------------------------------------------ public
 // functions
@@ -557,6 +746,9 @@ Tensor correlate(const char* name, const Operand& image, const Operand& kernel, 
                   "channels use conv2d",
                   type_text(x), type_text(w)));
   const std::int64_t rows = w.dim(0), columns = w.dim(1);
+  if (rows == 0 || columns == 0)
+    refuse(name, image.where(),
+           format("kernel {} has no elements; it needs at least one row and one column", type_text(w)));
   if (!full && (rows > x.dim(0) || columns > x.dim(1)))
     refuse(name, image.where(),
            format("kernel {} is larger than image {}, so that nothing is left; pass full = true, or "

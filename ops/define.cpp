@@ -39,7 +39,72 @@ Result same_number(const Call& call) {
 
 Result same_to_bool(const Call& call) { return {DType::bool_, same(call).shape}; }
 
+namespace {
+
+// What an outsider meets who made the node without a maker.
+void need_aligned(const Call& call) {
+  if (call.arity() < 2)
+    call.fail(format("broadcast is the rule of two or more inputs, and there is {}; write same_float",
+                     call.arity()));
+  for (int i = 1; i < call.arity(); ++i)
+    if (call.dtype(i) != call.dtype(0) || call.shape_id(i) != call.shape_id(0))
+      call.fail(
+          format("inputs 0 and {} arrive as {} and {}, which are not one type: make the node with "
+                 "binary, ternary or nary, which broadcast and convert",
+                 i, type_text(call, 0), type_text(call, i)));
+}
+
+// The engine keeps a node's attributes only if the record names their type.
+bool keeps_axes(const Op& op) { return op.attributes && op.attributes->size == sizeof(ReduceAttributes); }
+constexpr const char* no_axes =
+    "the record of a reduction must say .attributes = &attribute_info<ReduceAttributes>";
+
+Shape reduced(const Call& call) {
+  if (!keeps_axes(call.op)) call.fail(no_axes);
+  const Axes& axes = call.attributes<ReduceAttributes>().axes;
+  need_axes(call, axes);
+  return without_axes(call.shape(0), axes, true);
+}
+
+}  // namespace
+
+Result broadcast(const Call& call) {
+  need_aligned(call);
+  return same_float(call);
+}
+
+Result broadcast_number(const Call& call) {
+  need_aligned(call);
+  return same_number(call);
+}
+
+Result reduce(const Call& call) { return {same_float(call).dtype, reduced(call)}; }
+Result reduce_number(const Call& call) { return {same_number(call).dtype, reduced(call)}; }
+
+Shape without_axes(const Shape& shape, const Axes& axes, bool keepdims) {
+  std::array<std::int64_t, max_rank> dims{};
+  std::size_t rank = 0;
+  for (int i = 0; i < shape.rank(); ++i) {
+    const bool folded = std::ranges::count(axes, i) > 0;
+    if (folded && !keepdims) continue;
+    dims[rank++] = folded ? 1 : shape[i];
+  }
+  return Shape(std::span(dims.data(), rank));
+}
+
 // ------------------------------------------------------------ errors
+
+void need_axes(const Call& call, const Axes& axes) {
+  const int rank = call.shape(0).rank();
+  for (int i = 0; i < axes.size(); ++i) {
+    if (axes[i] < 0 || axes[i] >= rank)
+      call.fail(format("axis {} of {} is out of range; for {} it must be at least 0 and less than {}",
+                       axes[i], field_text(axes), type_text(call, 0), rank));
+    if (i > 0 && axes[i] <= axes[i - 1])
+      call.fail(format("axis {} of {} does not come after {}; name each axis once, in rising order", axes[i],
+                       field_text(axes), axes[i - 1]));
+  }
+}
 
 void refuse(const char* operation, Location where, const std::string& message) {
   throw UserError(format("{}: {}\n  at {}", operation, message, to_string(*origin_at(where))));
@@ -59,7 +124,9 @@ Axes axes_of(const char* operation, Location where, const Axes& axes, int rank) 
   std::array<bool, max_rank> chosen{};
   for (const std::int64_t axis : axes) {
     bool& c = chosen[static_cast<std::size_t>(axis_of(operation, where, axis, rank))];
-    if (c) refuse(operation, where, format("axis {} is named twice in {}", axis, field_text(axes)));
+    if (c)
+      refuse(operation, where,
+             format("axis {} is named twice in {} for rank {}", axis, field_text(axes), rank));
     c = true;
   }
   Axes sorted;
@@ -157,11 +224,66 @@ Pair align(const char* operation, const Operand& a, const Operand& b) {
   return {std::move(x), std::move(y)};
 }
 
+std::vector<Tensor> align(const char* operation, std::span<const Operand> operands) {
+  internal_check(!operands.empty(), "align: at least one operand");
+  const Location where = operands[0].where();
+  const bool all_numbers = std::ranges::all_of(operands, &Operand::is_number);
+  std::vector<Tensor> tensors(operands.size());
+  std::optional<Type> common;
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    if (operands[i].is_number() && !all_numbers) continue;
+    const Tensor& t = tensors[i] = operands[i].tensor(operation);
+    if (!common) {
+      common = {t.dtype(), t.shape()};
+      continue;
+    }
+    const std::optional<DType> dtype = promote(common->dtype, t.dtype());
+    if (!dtype)
+      refuse(operation, where,
+             format("{} and {} have element types that do not mix; convert one of them: cast(x, DType::{})",
+                    to_string(*common), type_text(t),
+                    name_of(is_float(common->dtype) ? common->dtype : t.dtype())));
+    try {
+      common = {*dtype, broadcast_shapes(common->shape, t.shape())};
+    } catch (const UserError& e) {
+      refuse(operation, where, e.what());
+    }
+  }
+  const Tensor* some = nullptr;
+  for (Tensor& t : tensors)
+    if (t) {
+      t = broadcast_node(cast_node(t, common->dtype, where), common->shape, where);
+      some = &t;
+    }
+  for (std::size_t i = 0; i < operands.size(); ++i)
+    if (!tensors[i]) tensors[i] = number_like(operation, operands[i].number(), *some, where);
+  return tensors;
+}
+
 Tensor unary(const Op& op, const Operand& x) { return make(op, {x.tensor(op.name).node()}, x.where()); }
 
 Tensor binary(const Op& op, const Operand& a, const Operand& b) {
   const Pair p = align(op.name, a, b);
   return make(op, {p.a.node(), p.b.node()}, a.where());
+}
+
+Tensor ternary(const Op& op, const Operand& a, const Operand& b, const Operand& c) {
+  return nary(op, std::array{a, b, c});
+}
+
+Tensor nary(const Op& op, std::span<const Operand> operands) {
+  const std::vector<Tensor> aligned = align(op.name, operands);
+  std::vector<Node*> nodes;
+  for (const Tensor& t : aligned) nodes.push_back(t.node());
+  return make_node(op, nodes, operands[0].where(), nullptr);
+}
+
+Tensor reduction(const Op& op, const Operand& x, const Axes& axes, bool keepdims) {
+  if (!keeps_axes(op)) refuse(op.name, x.where(), no_axes);
+  const Tensor t = x.tensor(op.name);
+  const Axes folded = axes_of(op.name, x.where(), axes, t.rank());
+  const Tensor y = make(op, {t.node()}, x.where(), ReduceAttributes{folded});
+  return reshape_node(y, without_axes(t.shape(), folded, keepdims), x.where());
 }
 
 // ------------------------------------------------------------ examples

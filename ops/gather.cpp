@@ -8,6 +8,7 @@
 
 #include "../core/parallel.h"
 #include "define.h"
+#include "example_rules.h"
 
 namespace opgrad {
 
@@ -135,12 +136,35 @@ void scatter_add_kernel(const KernelArgs& args) {
   });
 }
 
+// The first axis moved behind the `count` axes that follow it; or back to the front.
+Tensor swapped(const Tensor& x, int count, bool back = false) {
+  Axes order;
+  for (int i = 0; i < x.rank(); ++i)
+    order.push_back(i > count ? i : back ? (i == 0 ? count : i - 1) : (i == count ? 0 : i + 1));
+  return permute(x, order);
+}
+
+// Every example adds to a table of its own: that of example b begins at row b * rows of one long table. An
+// index is read from the list of all first, which refuses one that is out of range before it could reach the
+// table of another.
+Grads gather_by_example(const Tensor& y, const Tensor& dy, Wanted, std::int64_t examples) {
+  const Tensor x = y.input(0), index = y.input(1);
+  if (index.rank() == 0) return {};
+  const std::int64_t rows = x.dim(0);
+  std::vector<std::int64_t> all(static_cast<std::size_t>(rows)), first(static_cast<std::size_t>(examples));
+  for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int64_t>(i);
+  for (std::size_t b = 0; b < first.size(); ++b) first[b] = static_cast<std::int64_t>(b) * rows;
+  const Tensor checked = reshape(gather(tensor(all, {rows}), index), {examples, -1});
+  const Tensor place = reshape(checked + tensor(first, {examples, 1}), index.shape());
+  return {reshape(scatter_add(place, dy, examples * rows), in_front(examples, x.shape())), Tensor()};
+}
+
 }  // namespace
 
 constinit const Op records::gather_op{
     .name = "gather",
     .arity = 2,
-    .traits = Traits::dense_inputs,
+    .traits = Traits::dense_inputs | Traits::linear,
     .about = "y[i..., :] = x[index[i...], :], rows of x; adjoint: scatter_add",
     .shape = gather_shape,
     .forward = gather_kernel,
@@ -168,12 +192,16 @@ constinit const Op records::gather_op{
                [] { gather(zeros({3}), full({1}, -1, DType::i32)).values<float>(); }},
               {"gather: index 4611686018427387904 at position [] is outside [0, 3)",
                [] { gather(zeros({3}), full({}, 4611686018427387904.0, DType::i64)).values<float>(); }}};
-        }};
+        },
+    .per_example = {gather_by_example, [](const Tensor& y, std::span<const Tensor> inputs) {
+                      const Tensor rows = gather(swapped(inputs[0], 1), y.input(1));
+                      return swapped(rows, y.input(1).rank(), true);
+                    }}};
 
 constinit const Op records::scatter_add_op{
     .name = "scatter_add",
     .arity = 2,
-    .traits = Traits::dense_inputs,
+    .traits = Traits::dense_inputs | Traits::linear,
     .about = "y[r, :] = the sum of updates[i..., :] where index[i...] = r, in their order; adjoint: gather",
     .shape = scatter_add_shape,
     .forward = scatter_add_kernel,
@@ -190,21 +218,27 @@ constinit const Op records::scatter_add_op{
         },
     .bad_calls =
         [] {
-          return BadCalls{
-              {"scatter_add: the indices are f32[2] and must be integers",
-               [] { scatter_add(zeros({2}), zeros({2}), 3); }},
-              {"scatter_add: updates [3, 2] must begin with the sizes of the indices, [2]",
-               [] {
-                 scatter_add(zeros({2}, DType::i64), zeros({3, 2}), 3);
-               }},
-              {"scatter_add: -1 rows were asked for",
-               [] { scatter_add(zeros({2}, DType::i64), zeros({2}), -1); }},
-              {"more than 2^56", [] { scatter_add(zeros({2}, DType::i64), zeros({2}), 1LL << 62); }},
-              {"scatter_add: index 5 at position [1] is outside [0, 5)", [] {
-                 scatter_add(tensor<std::int32_t>({0, 5}), zeros({2}), 5).values<float>();
-               }}};
+          return BadCalls{{"scatter_add: the indices are f32[2] and must be integers",
+                           [] { scatter_add(zeros({2}), zeros({2}), 3); }},
+                          {"scatter_add: updates [3, 2] must begin with the sizes of the indices, [2]",
+                           [] {
+                             scatter_add(zeros({2}, DType::i64), zeros({3, 2}), 3);
+                           }},
+                          {"scatter_add: -1 rows were asked for",
+                           [] { scatter_add(zeros({2}, DType::i64), zeros({2}), -1); }},
+                          {"scatter_add: the shape [4611686018427387904] has more than 2^56",
+                           [] { scatter_add(zeros({2}, DType::i64), zeros({2}), 1LL << 62); }},
+                          {"scatter_add: the updates are bool[2] and must be numbers",
+                           [] { scatter_add(zeros({2}, DType::i64), zeros({2}, DType::bool_), 3); }},
+                          {"scatter_add: index 5 at position [1] is outside [0, 5)", [] {
+                             scatter_add(tensor<std::int32_t>({0, 5}), zeros({2}), 5).values<float>();
+                           }}};
         },
-    .attributes = &attribute_info<RowsAttributes>};
+    .attributes = &attribute_info<RowsAttributes>,
+    .per_example = {.lift = [](const Tensor& y, std::span<const Tensor> inputs) {
+      const Tensor updates = swapped(inputs[1], y.input(0).rank(), false);
+      return swapped(scatter_add(y.input(0), updates, y.dim(0)), 1, true);
+    }}};
 
 Tensor gather(const Operand& x, const Operand& indices) {
   return make(records::gather_op, {x.tensor("gather").node(), indices.tensor("gather").node()}, x.where());
@@ -303,7 +337,7 @@ Tensor take_along(const Operand& x, const Operand& index) {
 constinit const Op records::take_along_op{
     .name = "take_along",
     .arity = 2,
-    .traits = Traits::dense_inputs,
+    .traits = Traits::dense_inputs | Traits::linear,
     .about = "y[i...] = x[i..., index[i...]], one entry of each row; adjoint: add_along to zeros",
     .shape = take_along_shape,
     .forward = take_along_kernel,
@@ -331,16 +365,19 @@ constinit const Op records::take_along_op{
                [] {
                  take_along(zeros({2, 3}), zeros({3}, DType::i64));
                }},
-              {"take_along: the index is [] and must", [] { take_along(zeros({}), zeros({}, DType::i64)); }},
+              {"take_along: the index is [] and must have the sizes of x, []",
+               [] { take_along(zeros({}), zeros({}, DType::i64)); }},
               {"take_along: index 3 at position [1] is outside [0, 3)", [] {
                  take_along(zeros({2, 3}), tensor<std::int64_t>({0, 3})).values<float>();
                }}};
         },
-    .attributes = &attribute_info<AlongAttributes>};
+    .attributes = &attribute_info<AlongAttributes>,
+    .per_example = {rows_apart, lift_as_is}};
 
 constinit const Op records::add_along_op{
     .name = "add_along",
     .arity = 3,
+    .traits = Traits::linear,
     .about = "y = x, with updates[i...] added to y[i..., index[i...]]",
     .shape = add_along_shape,
     .forward = add_along_kernel,
@@ -356,6 +393,23 @@ constinit const Op records::add_along_op{
     .bad_calls =
         [] {
           return BadCalls{
+              {"add_along: the indices are f32[2] and must be integers",
+               [] {
+                 add_along(zeros({2, 3}), zeros({2}), zeros({2}), false, {});
+               }},
+              {"add_along: the index is [3] and must have the sizes of x, [2, 3], without the last",
+               [] {
+                 add_along(zeros({2, 3}), zeros({3}, DType::i64), zeros({3}), false, {});
+               }},
+              {"add_along: the updates are f32[3] and must be numbers of x's element type",
+               [] {
+                 add_along(zeros({2, 3}), zeros({2}, DType::i64), zeros({3}), false, {});
+               }},
+              {"with the sizes of the index, [2]; x is bool[2, 3]",
+               [] {
+                 add_along(zeros({2, 3}, DType::bool_), zeros({2}, DType::i64), zeros({2}, DType::bool_),
+                           false, {});
+               }},
               {"add_along: the updates are f64[2] and must be numbers of x's element type",
                [] {
                  add_along(zeros({2, 3}), zeros({2}, DType::i64), zeros({2}, DType::f64), false, {});
@@ -364,7 +418,11 @@ constinit const Op records::add_along_op{
                  add_along(zeros({1, 3}), full({1}, 3, DType::i64), zeros({1}), true, {}).values<float>();
                }}};
         },
-    .attributes = &attribute_info<AlongAttributes>};
+    .attributes = &attribute_info<AlongAttributes>,
+    .per_example = {[](const Tensor& y, const Tensor& dy, Wanted wanted, std::int64_t examples) {
+                      return y.rank() < 2 ? Grads{} : rows_apart(y, dy, wanted, examples);
+                    },
+                    lift_as_is}};
 
 // ------------------------------------------------------------ one_hot
 
@@ -423,7 +481,8 @@ constinit const Op records::one_hot_op{
               {"one_hot: the depth is 0 and must be at least 1", [] { one_hot(zeros({2}, DType::i64), 0); }},
               {"one_hot: the depth is -1 and must be at least 1",
                [] { one_hot(zeros({2}, DType::i64), -1); }},
-              {"more than 2^56", [] { one_hot(zeros({2}, DType::i64), 1LL << 62); }},
+              {"one_hot: the shape [2, 4611686018427387904] has more than 2^56",
+               [] { one_hot(zeros({2}, DType::i64), 1LL << 62); }},
               {"one_hot: index 3 at position [1] is outside [0, 3)", [] {
                  one_hot(tensor<std::int64_t>({0, 3}), 3).values<float>();
                }}};

@@ -7,6 +7,8 @@
 #include "../core/gemm.h"
 #include "../core/parallel.h"
 #include "define.h"
+#include "example_rules.h"
+#include "outer_product.h"
 
 namespace opgrad {
 
@@ -101,6 +103,16 @@ void matmul_of(const KernelArgs& k) {
   const Matrices<T> a(k.in[0]), b(k.in[1]);
   const std::int64_t batch = rank == 3 ? out[0] : 1;
   const auto c = [&](std::int64_t i) { return k.out.as<T>() + i * m * n; };
+  if (depth == 1 && !b[0].transposed)
+    return outer_products<T>({.count = batch,
+                              .rows = m,
+                              .columns = n,
+                              .a = a.first.data,
+                              .a_stride = a.batch_stride,
+                              .a_step = a.first.transposed ? 1 : a.first.ld,
+                              .b = b.first.data,
+                              .b_stride = b.batch_stride},
+                             k.out.as<T>());
   // Many products: one a thread; few: each on all threads.
   if (batch < 8) {
     for (std::int64_t i = 0; i < batch; ++i) gemm<T>(m, n, depth, a[i], b[i], c(i), n, false);
@@ -114,12 +126,29 @@ void matmul_of(const KernelArgs& k) {
   });
 }
 
+// [examples * g, ...] as [examples, g, ...].
+Tensor cut(const Tensor& x, std::int64_t examples) {
+  return reshape(x, {examples, x.dim(0) / examples, x.dim(1)});
+}
+
+// The rows of a are the examples, which share b; matrices of a batch belong to one example each.
+Grads matmul_by_example(const Tensor& y, const Tensor& dy, Wanted wanted, std::int64_t examples) {
+  if (y.rank() == 3) return rows_apart(y, dy, wanted, examples);
+  const Tensor a = y.input(0), b = y.input(1);
+  return {wanted(0) ? matmul(dy, transpose(b)) : Tensor(),
+          wanted(1) ? matmul(transpose(cut(a, examples)), cut(dy, examples)) : Tensor()};
+}
+
+Tensor lift_matmul(const Tensor& y, std::span<const Tensor> inputs) {
+  return y.rank() == 3 ? lift_by_rows(y, inputs) : matmul(inputs[0], inputs[1]);
+}
+
 }  // namespace
 
 constinit const Op records::matmul_op{
     .name = "matmul",
     .arity = 2,
-    .traits = Traits::linear,
+    .traits = Traits::multilinear,
     .about = "y[i,j] = sum over k of a[i,k] b[k,j], for each matrix of a batch; 0 where there is no k",
     .shape = matmul_shape,
     .forward =
@@ -164,7 +193,8 @@ constinit const Op records::matmul_op{
                [] {
                  matmul(zeros({3}), zeros({3, 5}));
                }},
-              {"reshape the left one to two axes, multiply, and reshape back",
+              {"f32[2, 4, 3] of rank 3 times f32[3, 5] of rank 2: needs [m, k] times [k, n] or [batch, m, k] "
+               "times [batch, k, n]; reshape the left one to two axes, multiply, and reshape back",
                [] {
                  matmul(zeros({2, 4, 3}), zeros({3, 5}));
                }},
@@ -172,6 +202,14 @@ constinit const Op records::matmul_op{
                "broadcast_to(b, shape)",
                [] {
                  matmul(zeros({2, 4, 3}), zeros({6, 3, 5}));
+               }},
+              {"the left operand is bool[2, 3], but products need f32 or f64",
+               [] {
+                 matmul(zeros({2, 3}, DType::bool_), zeros({3, 2}));
+               }},
+              {"matmul: the shape [2147483648, 2147483648] has more than 2^56",
+               [] {
+                 matmul(zeros({1LL << 31, 1}), zeros({1, 1LL << 31}));
                }},
               {"the right operand is i32[3, 2], but products need f32 or f64; convert with cast(x, "
                "DType::f32)",
@@ -181,7 +219,8 @@ constinit const Op records::matmul_op{
               {"f32[2, 3] and f64[3, 2] must both be f32 or both f64; convert one: cast(x, DType::f32)", [] {
                  matmul(zeros({2, 3}), zeros({3, 2}, DType::f64));
                }}};
-        }};
+        },
+    .per_example = {matmul_by_example, lift_matmul}};
 
 Tensor matmul(const Operand& a, const Operand& b) {
   const Tensor left = a.tensor("matmul"), right = b.tensor("matmul");

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "define.h"
+#include "example_rules.h"
 
 namespace opgrad {
 
@@ -121,7 +122,7 @@ constinit const Op records::reshape_op{
                            [] {
                              reshape(zeros({2, 3}), {1LL << 31});
                            }},
-                          {"more than 2^56",
+                          {"reshape: the shape [4611686018427387904] has more than 2^56",
                            [] {
                              reshape(zeros({2, 3}), {1LL << 62});
                            }},
@@ -132,7 +133,16 @@ constinit const Op records::reshape_op{
                           {"reshape: an operand is an empty Tensor", [] { reshape(Tensor(), {4}); }}};
         },
     .attributes = &attribute_info<ShapeAttributes>,
-    .view = reshape_view};
+    .view = reshape_view,
+    // Elements keep their order, so examples stay whole where both first axes can be cut into them.
+    .per_example = {[](const Tensor& y, const Tensor& dy, Wanted, std::int64_t examples) {
+                      const Tensor x = y.input(0);
+                      const bool whole = x.rank() > 0 && x.dim(0) % examples == 0 && y.dim(0) % examples == 0;
+                      return whole ? Grads{reshape(dy, x.shape())} : Grads{};
+                    },
+                    [](const Tensor& y, std::span<const Tensor> inputs) {
+                      return reshape(inputs[0], in_front(inputs[0].dim(0), y.shape()));
+                    }}};
 
 Tensor reshape(const Operand& x, const Shape& shape) {
   const Tensor t = x.tensor("reshape");
@@ -258,6 +268,15 @@ constinit const Op records::permute_op{
                            [] {
                              permute(zeros({2, 3}), {0, 1LL << 31});
                            }},
+                          {"permute: axis 4611686018427387904 is out of range",
+                           [] {
+                             permute(zeros({2, 3}), {0, 1LL << 62});
+                           }},
+                          {"permute: [-1, 0] is no order of the axes 0 to 1",
+                           [] {
+                             const Tensor x = zeros({2, 3});
+                             make(records::permute_op, {x.node()}, {}, AxesAttributes{{-1, 0}});
+                           }},
                           {"permute: axis -3 is out of range",
                            [] {
                              permute(zeros({2, 3}), {-3, 0});
@@ -271,7 +290,15 @@ constinit const Op records::permute_op{
           const Strides old = layout.strides;
           for (int i = 0; i < in.rank(); ++i) layout.strides[at(i)] = old[at(static_cast<int>(order[i]))];
           return true;
-        }};
+        },
+    .per_example = {[](const Tensor& y, const Tensor& dy, Wanted wanted, std::int64_t examples) {
+                      const bool rows = y.attributes<AxesAttributes>().axes[0] == 0;
+                      return rows ? rows_apart(y, dy, wanted, examples) : Grads{};
+                    },
+                    [](const Tensor& y, std::span<const Tensor> inputs) {
+                      return permute(inputs[0],
+                                     with_first(0, after_one(y.attributes<AxesAttributes>().axes)));
+                    }}};
 
 Tensor permute(const Operand& x, const Axes& order) {
   const Tensor t = x.tensor("permute");
@@ -296,6 +323,34 @@ Tensor transpose(const Operand& x) {
 }
 
 // ------------------------------------------------------------ broadcast_to
+
+namespace {
+
+// [n, 1, ..., 1, shape...], with as many ones as bring a tensor of `shape` to `rank` axes.
+Shape aligned(std::int64_t n, const Shape& shape, int rank) {
+  std::vector<std::int64_t> dims(shape.begin(), shape.end());
+  dims.insert(dims.begin(), at(rank - shape.rank()), 1);
+  dims.insert(dims.begin(), n);
+  return Shape(dims);
+}
+
+// What repeats along axis 0 is shared: its gradient is summed within each example alone.
+Grads broadcast_by_example(const Tensor& y, const Tensor& dy, Wanted wanted, std::int64_t examples) {
+  const Tensor x = y.input(0);
+  if (x.rank() == y.rank() && x.dim(0) == y.dim(0)) return rows_apart(y, dy, wanted, examples);
+  std::vector<std::int64_t> cut(y.shape().begin(), y.shape().end());
+  cut[0] /= examples;
+  const Tensor apart =
+      sum_to(reshape(dy, in_front(examples, Shape(cut))), aligned(examples, x.shape(), y.rank()));
+  return {reshape(apart, in_front(examples, x.shape()))};
+}
+
+Tensor lift_broadcast(const Tensor& y, std::span<const Tensor> inputs) {
+  const std::int64_t n = inputs[0].dim(0);
+  return broadcast_to(reshape(inputs[0], aligned(n, y.input(0).shape(), y.rank())), in_front(n, y.shape()));
+}
+
+}  // namespace
 
 constinit const Op records::broadcast_to_op{
     .name = "broadcast_to",
@@ -348,7 +403,8 @@ constinit const Op records::broadcast_to_op{
           for (int i = 0; i < out.rank(); ++i)
             layout.strides[at(i)] = i < added || in[i - added] != out[i] ? 0 : old[at(i - added)];
           return true;
-        }};
+        },
+    .per_example = {broadcast_by_example, lift_broadcast}};
 
 Tensor broadcast_to(const Operand& x, const Shape& shape) {
   const Tensor t = x.tensor("broadcast_to");
@@ -384,7 +440,11 @@ constinit const Op records::flip_op{
     .arity = 1,
     .traits = Traits::movement | Traits::nothrow | Traits::linear,
     .about = "the given axes reversed; its own adjoint",
-    .shape = [](const Call& call) { return Result(call.dtype(0), call.shape_id(0)); },
+    .shape =
+        [](const Call& call) {
+          need_axes(call, call.attributes<AxesAttributes>().axes);
+          return Result(call.dtype(0), call.shape_id(0));
+        },
     .forward = {},
     .backward = [](const Tensor& y, const Tensor& dy,
                    Wanted) { return Grads{flip(dy, y.attributes<AxesAttributes>().axes)}; },
@@ -401,6 +461,20 @@ constinit const Op records::flip_op{
                            [] {
                              flip(zeros({2, 3}), {2});
                            }},
+                          {"flip: axis 2147483648 is out of range",
+                           [] {
+                             flip(zeros({2, 3}), {0, 1LL << 31});
+                           }},
+                          {"flip: axis 4611686018427387904 is out of range",
+                           [] {
+                             flip(zeros({2, 3}), {1LL << 62});
+                           }},
+                          {"flip: axis 7 of [7] is out of range; for f32[2, 3] it must be at least 0",
+                           [] {
+                             const Tensor x = zeros({2, 3});
+                             make(records::flip_op, {x.node()}, {}, AxesAttributes{{7}});
+                           }},
+                          {"flip: axis 0 was given, but the tensor has rank 0", [] { flip(zeros({}), {0}); }},
                           {"flip: axis -1 is named twice in [1, -1]",
                            [] {
                              flip(zeros({2, 3}), {1, -1});
@@ -418,7 +492,14 @@ constinit const Op records::flip_op{
             stride = -stride;
           }
           return true;
-        }};
+        },
+    .per_example = {[](const Tensor& y, const Tensor& dy, Wanted wanted, std::int64_t examples) {
+                      const bool rows = y.attributes<AxesAttributes>().axes[0] == 0;
+                      return rows ? Grads{} : rows_apart(y, dy, wanted, examples);
+                    },
+                    [](const Tensor& y, std::span<const Tensor> inputs) {
+                      return flip(inputs[0], after_one(y.attributes<AxesAttributes>().axes));
+                    }}};
 
 Tensor flip(const Operand& x, const Axes& axes) {
   const Tensor t = x.tensor("flip");

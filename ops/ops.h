@@ -73,12 +73,16 @@ Tensor argmax(const Operand& x, std::int64_t axis = -1, bool keepdims = false);
 // -- softmax (ops/softmax.cpp), along one axis; stable for any finite input.
 Tensor softmax(const Operand& x, std::int64_t axis = -1);
 Tensor log_softmax(const Operand& x, std::int64_t axis = -1);
-// The mean over the batch of -log p[label]: `probabilities` [batch, classes] with integer `labels` [batch].
+// The mean over the batch of -log p[label], or with Reduction::none one loss for each example, [batch]:
+// `probabilities` [batch, classes] with integer `labels` [batch].
 // Given the result of softmax it computes from that node's logits, so logits of +-1e4 are fine; given
 // anything else it clips the probabilities to [1e-7, 1] (as Keras does). Given logits, call
 // cross_entropy_from_logits. UserError when shapes do not fit or, when run, a label is outside [0, classes).
-Tensor cross_entropy(const Operand& probabilities, const Operand& labels);
-Tensor cross_entropy_from_logits(const Operand& logits, const Operand& labels);
+enum class Reduction : std::uint8_t { mean, none };
+Tensor cross_entropy(const Operand& probabilities, const Operand& labels,
+                     Reduction reduction = Reduction::mean);
+Tensor cross_entropy_from_logits(const Operand& logits, const Operand& labels,
+                                 Reduction reduction = Reduction::mean);
 
 // -- matrices (ops/matmul.cpp): a [m, k] times b [k, n]; or [batch, m, k] times [batch, k, n].
 Tensor matmul(const Operand& a, const Operand& b);

@@ -10,6 +10,7 @@
 
 #include "../core/parallel.h"
 #include "define.h"
+#include "example_rules.h"
 #include "vectors.h"
 
 namespace opgrad {
@@ -57,8 +58,10 @@ Shape pooled(const Call& call) {
 
 void check_second(const Call& call, const char* what, const Shape& expected) {
   if (call.dtype(1) == call.dtype(0) && call.shape(1) == expected) return;
-  call.fail(format("{} is {}, but for x {} it must be {}", what, type_text(call, 1), type_text(call, 0),
-                   to_string(Type{call.dtype(0), expected})));
+  const auto& a = call.attributes<Pool2DAttributes>();
+  call.fail(format("{} is {}, but for x {} it must be {} (windows of {}, strides {})", what,
+                   type_text(call, 1), type_text(call, 0), to_string(Type{call.dtype(0), expected}),
+                   field_text(a.size), field_text(a.strides)));
 }
 
 // ------------------------------------------------------------------------------------------------ kernels
@@ -134,6 +137,7 @@ struct PoolImage {
 
 template <Pool what>
 void pool_kernel(const KernelArgs& k) {
+  if (k.out.numel() == 0) return;  // of any number of images without channels
   const Shape& y = what == Pool::gradient ? k.in[1].shape() : k.out.shape();
   const PoolSizes s = sizes_of(k.in[0].shape(), y, k.attributes<Pool2DAttributes>());
   dispatch_float(k.out.dtype(), [&]<class T>() {
@@ -197,6 +201,12 @@ constinit const Op records::max_pool2d_op{
               {{sample({2, 6, 5, 1})}, [](std::span<const Tensor> in) { return pool_3_2(in[0]); }},
               {{sample({1, 5, 6, 9})}, [](std::span<const Tensor> in) { return pool_1_3(in[0]); }}};
         },
+    .kinks =
+        [] {
+          return Kinks{{"the first of equal elements of a window, in row-major order, gets it all",
+                        {{{1, 2, 4, 1}, {0, 1, 0.5, 0.5, 1, 1, 0.5, 0.5}, {0, 1, 1, 0, 0, 0, 0, 0}}},
+                        [](std::span<const Tensor> in) { return pool_2_2(in[0]); }}};
+        },
     .bad_calls =
         [] {
           return BadCalls{
@@ -217,6 +227,14 @@ constinit const Op records::max_pool2d_op{
                [] {
                  pool_2_2(zeros({8, 4, 1, 1}));
                }},
+              {"a window of 2147483648 rows does not fit the 4 rows of f32[1, 4, 4, 1]",
+               [] {
+                 max_pool2d(zeros({1, 4, 4, 1}), {1LL << 31, 2}, {1, 1});
+               }},
+              {"a window of 4611686018427387904 columns does not fit the 4 columns of f32[1, 4, 4, 1]",
+               [] {
+                 max_pool2d(zeros({1, 4, 4, 1}), {2, 1LL << 62}, {1, 1});
+               }},
               {"size [0, 2] and strides [1, 1] must be at least 1",
                [] {
                  max_pool2d(zeros({1, 4, 4, 1}), {0, 2}, {1, 1});
@@ -229,7 +247,8 @@ constinit const Op records::max_pool2d_op{
                  pool_2_2(zeros({1, 4, 4, 1}, DType::u8));
                }}};
         },
-    .attributes = &attribute_info<Pool2DAttributes>};
+    .attributes = &attribute_info<Pool2DAttributes>,
+    .per_example = {rows_apart, lift_by_rows}};
 
 constinit const Op records::max_pool2d_gradient_op{
     .name = "max_pool2d_gradient",
@@ -264,12 +283,43 @@ constinit const Op records::max_pool2d_gradient_op{
         },
     .bad_calls =
         [] {
-          return BadCalls{{"dy is f32[1, 3, 2, 1], but for x f32[1, 4, 4, 1] it must be f32[1, 2, 2, 1]", [] {
+          return BadCalls{{"size [0, 2] and strides [2, 2] must be at least 1",
+                           [] {
+                             node(records::max_pool2d_gradient_op, zeros({1, 4, 4, 1}), zeros({1, 2, 2, 1}),
+                                  {{0, 2}, {2, 2}});
+                           }},
+                          {"size [2, 2] and strides [2, -1] must be at least 1",
+                           [] {
+                             node(records::max_pool2d_gradient_op, zeros({1, 4, 4, 1}), zeros({1, 2, 2, 1}),
+                                  {{2, 2}, {2, -1}});
+                           }},
+                          {"a window of 2147483648 rows does not fit the 4 rows of f32[1, 4, 4, 1]",
+                           [] {
+                             node(records::max_pool2d_gradient_op, zeros({1, 4, 4, 1}), zeros({1, 2, 2, 1}),
+                                  {{1LL << 31, 2}, {2, 2}});
+                           }},
+                          {"a window of 4611686018427387904 columns does not fit the 4 columns",
+                           [] {
+                             node(records::max_pool2d_gradient_op, zeros({1, 4, 4, 1}), zeros({1, 2, 2, 1}),
+                                  {{2, 1LL << 62}, {2, 2}});
+                           }},
+                          {"x is i64[1, 4, 4, 1], but pooling needs f32 or f64",
+                           [] {
+                             node(records::max_pool2d_gradient_op, zeros({1, 4, 4, 1}, DType::i64),
+                                  zeros({1, 2, 2, 1}), {{2, 2}, {2, 2}});
+                           }},
+                          {"it must be f32[1, 2, 1, 1] (windows of [2, 2], strides [2, 2147483648])",
+                           [] {
+                             node(records::max_pool2d_gradient_op, zeros({1, 4, 4, 1}), zeros({1, 2, 2, 1}),
+                                  {{2, 2}, {2, 1LL << 31}});
+                           }},
+                          {"dy is f32[1, 3, 2, 1], but for x f32[1, 4, 4, 1] it must be f32[1, 2, 2, 1]", [] {
                              node(records::max_pool2d_gradient_op, zeros({1, 4, 4, 1}), zeros({1, 3, 2, 1}),
                                   {{2, 2}, {2, 2}});
                            }}};
         },
-    .attributes = &attribute_info<Pool2DAttributes>};
+    .attributes = &attribute_info<Pool2DAttributes>,
+    .per_example = {rows_apart, lift_by_rows}};
 
 constinit const Op records::max_pool2d_pick_op{
     .name = "max_pool2d_pick",
@@ -305,12 +355,38 @@ constinit const Op records::max_pool2d_pick_op{
         },
     .bad_calls =
         [] {
-          return BadCalls{{"v is f32[1, 2, 2, 1], but for x f32[1, 4, 4, 1] it must be f32[1, 4, 4, 1]", [] {
+          return BadCalls{{"size [0, 2] and strides [2, 2] must be at least 1",
+                           [] {
+                             node(records::max_pool2d_pick_op, zeros({1, 4, 4, 1}), zeros({1, 4, 4, 1}),
+                                  {{0, 2}, {2, 2}});
+                           }},
+                          {"size [2, 2] and strides [2, -1] must be at least 1",
+                           [] {
+                             node(records::max_pool2d_pick_op, zeros({1, 4, 4, 1}), zeros({1, 4, 4, 1}),
+                                  {{2, 2}, {2, -1}});
+                           }},
+                          {"a window of 2147483648 rows does not fit the 4 rows of f32[1, 4, 4, 1]",
+                           [] {
+                             node(records::max_pool2d_pick_op, zeros({1, 4, 4, 1}), zeros({1, 4, 4, 1}),
+                                  {{1LL << 31, 2}, {2, 2}});
+                           }},
+                          {"a window of 4611686018427387904 columns does not fit the 4 columns",
+                           [] {
+                             node(records::max_pool2d_pick_op, zeros({1, 4, 4, 1}), zeros({1, 4, 4, 1}),
+                                  {{2, 1LL << 62}, {2, 2}});
+                           }},
+                          {"x is i64[1, 4, 4, 1], but pooling needs f32 or f64",
+                           [] {
+                             node(records::max_pool2d_pick_op, zeros({1, 4, 4, 1}, DType::i64),
+                                  zeros({1, 4, 4, 1}), {{2, 2}, {2, 2}});
+                           }},
+                          {"v is f32[1, 2, 2, 1], but for x f32[1, 4, 4, 1] it must be f32[1, 4, 4, 1]", [] {
                              node(records::max_pool2d_pick_op, zeros({1, 4, 4, 1}), zeros({1, 2, 2, 1}),
                                   {{2, 2}, {2, 2}});
                            }}};
         },
-    .attributes = &attribute_info<Pool2DAttributes>};
+    .attributes = &attribute_info<Pool2DAttributes>,
+    .per_example = {rows_apart, lift_by_rows}};
 
 Tensor max_pool2d(const Operand& x, std::array<std::int64_t, 2> size, std::array<std::int64_t, 2> strides) {
   const Tensor input = x.tensor("max_pool2d");

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <limits>
 
 #include "../core/parallel.h"
 #include "define.h"
@@ -34,19 +35,29 @@ Result random_shape(const Call& call) {
   return {a.dtype, a.shape};
 }
 
+// As a number of the element type.
+bool finite(double number, DType dtype) {
+  return std::abs(number) <= (dtype == DType::f32 ? double{std::numeric_limits<float>::max()}
+                                                  : std::numeric_limits<double>::max());
+}
+
 Result uniform_shape(const Call& call) {
+  const Result r = random_shape(call);
   const auto& a = call.attributes<RandomAttributes>();
-  if (!(a.first < a.second) || !std::isfinite(a.second - a.first))
-    call.fail(format("low {} and high {} must be finite, and low below high", a.first, a.second));
-  return random_shape(call);
+  if (!(a.first < a.second) || !finite(a.first, r.dtype) || !finite(a.second, r.dtype) ||
+      !finite(a.second - a.first, r.dtype))
+    call.fail(format("low {} and high {} must be finite as {}, so must their difference, and low below high",
+                     a.first, a.second, name_of(r.dtype)));
+  return r;
 }
 
 Result normal_shape(const Call& call) {
+  const Result r = random_shape(call);
   const auto& a = call.attributes<RandomAttributes>();
-  if (!std::isfinite(a.first) || !std::isfinite(a.second) || a.second < 0)
-    call.fail(
-        format("mean {} and deviation {} must be finite, and the deviation not negative", a.first, a.second));
-  return random_shape(call);
+  if (!finite(a.first, r.dtype) || !finite(a.second, r.dtype) || a.second < 0)
+    call.fail(format("mean {} and deviation {} must be finite as {}, and the deviation not negative", a.first,
+                     a.second, name_of(r.dtype)));
+  return r;
 }
 
 Key key_of(const View& v) {
@@ -100,9 +111,10 @@ BadCalls bad_draws() {
       {"the key is f32[2] and must be i64[2]", [] { f(zeros({2}), {3}, 0, 1, DType::f32); }},
       {"the key is i64[3] and must be i64[2]", [] { f(zeros({3}, DType::i64), {3}, 0, 1, DType::f32); }},
       {"the element type is i32 and must be f32 or f64", [] { f(random_key({}), {3}, 0, 1, DType::i32); }},
-      {"must be finite", [] { f(random_key({}), {3}, 0, HUGE_VAL, DType::f32); }},
-      {"must be finite", [] { f(random_key({}), {3}, 0, -1, DType::f32); }},
-      {"must be finite", [] { f(random_key({}), {3}, NAN, 1, DType::f32); }}};
+      {"inf must be finite as f32", [] { f(random_key({}), {3}, 0, HUGE_VAL, DType::f32); }},
+      {"1e+300 must be finite as f32", [] { f(random_key({}), {3}, 0, 1e300, DType::f32); }},
+      {"-1 must be finite as f64", [] { f(random_key({}), {3}, 0, -1, DType::f64); }},
+      {"1 must be finite as f32", [] { f(random_key({}), {3}, NAN, 1, DType::f32); }}};
 }
 
 }  // namespace

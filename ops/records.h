@@ -33,5 +33,7 @@ extern const Op conv2d_op, conv2d_kernel_gradient_op, conv2d_input_gradient_op;
 extern const Op max_pool2d_op, max_pool2d_gradient_op, max_pool2d_pick_op;
 // random.cpp
 extern const Op random_uniform_op, random_normal_op;
+// custom_gradient.cpp
+extern const Op custom_gradient_op;
 
 }  // namespace opgrad::records

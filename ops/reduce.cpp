@@ -9,34 +9,12 @@ using fmt::format;
 
 namespace {
 
-struct ReduceAttributes {
-  Axes axes;
-  static constexpr auto fields() { return std::tuple{field("axes", &ReduceAttributes::axes)}; }
-};
-
 const Axes& axes_of(const Tensor& y) { return y.attributes<ReduceAttributes>().axes; }
-
-// The shape with size 1 along the axes, or without them.
-Shape without(const Shape& shape, const Axes& axes, bool keepdims) {
-  std::array<std::int64_t, max_rank> dims{};
-  std::size_t rank = 0;
-  for (int i = 0; i < shape.rank(); ++i) {
-    const bool folded = std::ranges::count(axes, i) > 0;
-    if (folded && !keepdims) continue;
-    dims[rank++] = folded ? 1 : shape[i];
-  }
-  return Shape(std::span(dims.data(), rank));
-}
 
 std::int64_t folded_count(const Shape& shape, const Axes& axes) {
   std::int64_t n = 1;
   for (const std::int64_t axis : axes) n *= shape[static_cast<int>(axis)];
   return n;
-}
-
-Result reduced(const Call& call) {
-  const Result r = same_number(call);
-  return {r.dtype, without(call.shape(0), call.attributes<ReduceAttributes>().axes, true)};
 }
 
 void need_elements(const Call& call) {
@@ -47,29 +25,14 @@ void need_elements(const Call& call) {
 }
 
 Result reduced_nonempty(const Call& call) {
+  const Result r = reduce_number(call);
   need_elements(call);
-  return reduced(call);
+  return r;
 }
 
-// Node `op` over normalised axes, then the folded axes dropped unless kept.
-Tensor reduce(const Op& op, const Tensor& x, const Axes& axes, bool keepdims, Location where) {
-  const Tensor y = make(op, {x.node()}, where, ReduceAttributes{axes});
-  return reshape_node(y, without(x.shape(), axes, keepdims), where);
-}
+using Reduce = Tensor (*)(const Operand&, const Axes&, bool);
 
-using Reduction = Tensor (*)(const Operand&, const Axes&, bool);
-
-template <Reduction f>
-Examples reductions() {
-  return {{{sample({2, 3, 4})}, [](std::span<const Tensor> x) { return f(x[0], {}, false); }},
-          {{sample({2, 3, 4})},
-           [](std::span<const Tensor> x) {
-             return f(x[0], {0, -1}, false);
-           }},
-          {{sample({3, 5})}, [](std::span<const Tensor> x) { return f(x[0], {1}, true); }}};
-}
-
-template <Reduction f>
+template <Reduce f>
 BadCalls bad_reductions() {
   return {{"axis 2 is out of range; with rank 2 it must lie between -2 and 1",
            [] {
@@ -92,6 +55,7 @@ BadCalls bad_reductions() {
              f(zeros({2, 3}), {0, -2}, false);
            }},
           {"axis 0 was given, but the tensor has rank 0", [] { f(zeros({}), {0}, false); }},
+          {"axis -1 was given, but the tensor has rank 0", [] { f(zeros({}), {-1}, false); }},
           {"an operand is an empty Tensor", [] { f(Tensor(), {}, false); }}};
 }
 
@@ -104,19 +68,19 @@ constinit const Op records::sum_op{
     .arity = 1,
     .traits = Traits::reduction | Traits::linear,
     .about = "the sum over axes, kept with size 1; 0 of no element; adjoint: broadcast_to",
-    .shape = reduced,
+    .shape = reduce_number,
     .forward = fold<Sum>,
     .backward = [](const Tensor& y, const Tensor& dy,
                    Wanted) { return Grads{broadcast_to(dy, y.input(0).shape())}; },
-    .examples = reductions<sum>,
+    .examples = examples_of<sum>,
     .bad_calls = bad_reductions<sum>,
     .attributes = &attribute_info<ReduceAttributes>};
 
 Tensor sum(const Operand& x, const Axes& axes, bool keepdims) {
   Tensor t = x.tensor("sum");
   if (!is_float(t.dtype())) t = cast_node(t, DType::i64, x.where());
-  const Axes folded = axes_of("sum", x.where(), axes, t.rank());
-  return folded.size() == 0 ? t : reduce(records::sum_op, t, folded, keepdims, x.where());
+  if (t.rank() == 0 && axes.size() == 0) return t;
+  return reduction(records::sum_op, Operand(t, x.where().file, x.where().line), axes, keepdims);
 }
 
 // sum / n, for n elements to each result; NaN for n = 0. Floats only.
@@ -157,7 +121,7 @@ void first_max_kernel(const KernelArgs& args) {
     *y.as<bool>() = true;
     return;
   }
-  const Shape groups = without(shape, args.attributes<ReduceAttributes>().axes, true);
+  const Shape groups = without_axes(shape, args.attributes<ReduceAttributes>().axes, true);
   auto to_group = dense_strides(groups);
   for (int i = 0; i < shape.rank(); ++i)
     if (groups[i] != shape[i]) to_group[static_cast<std::size_t>(i)] = 0;
@@ -199,7 +163,13 @@ constinit const Op records::max_op{
           const Tensor x = y.input(0);
           return Grads{where(first_max(x, axes_of(y)), dy, 0)};
         },
-    .examples = reductions<max>,
+    .examples = examples_of<max>,
+    .kinks =
+        [] {
+          return Kinks{{"the first of equal elements gets it all",
+                        {{{2, 3}, {0.5, 1, 1, -1, -1, -1}, {0, 1, 0, 1, 0, 0}}},
+                        [](std::span<const Tensor> x) { return max(x[0], {1}); }}};
+        },
     .bad_calls =
         [] {
           BadCalls bad = bad_reductions<max>();
@@ -211,8 +181,8 @@ constinit const Op records::max_op{
 
 Tensor max(const Operand& x, const Axes& axes, bool keepdims) {
   const Tensor t = x.tensor("max");
-  const Axes folded = axes_of("max", x.where(), axes, t.rank());
-  return folded.size() == 0 ? t : reduce(records::max_op, t, folded, keepdims, x.where());
+  if (t.rank() == 0 && axes.size() == 0) return t;
+  return reduction(records::max_op, x, axes, keepdims);
 }
 
 constinit const Op records::first_max_op{
@@ -222,8 +192,8 @@ constinit const Op records::first_max_op{
     .about = "true at the first greatest element over axes, NaN counting as greatest, and false elsewhere",
     .shape =
         [](const Call& call) {
-          need_elements(call);
-          return Result(DType::bool_, same_number(call).shape);
+          reduced_nonempty(call);
+          return Result(DType::bool_, call.shape_id(0));
         },
     .forward = first_max_kernel,
     .backward = no_gradient,
@@ -239,7 +209,25 @@ constinit const Op records::first_max_op{
     .bad_calls =
         [] {
           return BadCalls{
-              {"first_max: f32[0] has no element along axes [0]", [] { first_max(zeros({0}), {0}); }}};
+              {"first_max: f32[0] has no element along axes [0]", [] { first_max(zeros({0}), {0}); }},
+              {"first_max: needs numbers and was given bool[2]",
+               [] { first_max(zeros({2}, DType::bool_), {0}); }},
+              {"first_max: axis -1 of [-1] is out of range; for f32[2, 3] it must be at least 0 and less "
+               "than 2",
+               [] {
+                 first_max(zeros({2, 3}), {-1});
+               }},
+              {"first_max: axis 2147483648 of [0, 2147483648] is out of range",
+               [] {
+                 first_max(zeros({2, 3}), {0, 1LL << 31});
+               }},
+              {"first_max: axis 4611686018427387904 of [4611686018427387904] is out of range",
+               [] {
+                 first_max(zeros({2, 3}), {1LL << 62});
+               }},
+              {"first_max: axis 0 of [1, 0] does not come after 1; name each axis once", [] {
+                 first_max(zeros({2, 3}), {1, 0});
+               }}};
         },
     .attributes = &attribute_info<ReduceAttributes>};
 
@@ -253,9 +241,9 @@ constinit const Op records::argmax_op{
         "greatest",
     .shape =
         [](const Call& call) {
-          need_elements(call);
-          same_number(call);
-          return Result(DType::i64, without(call.shape(0), call.attributes<ReduceAttributes>().axes, true));
+          const Axes& axes = call.attributes<ReduceAttributes>().axes;
+          if (axes.size() != 1) call.fail(format("takes one axis and was given {}", field_text(axes)));
+          return Result(DType::i64, reduced_nonempty(call).shape);
         },
     .forward =
         [](const KernelArgs& args) {
@@ -270,22 +258,35 @@ constinit const Op records::argmax_op{
         },
     .bad_calls =
         [] {
-          return BadCalls{{"argmax: axis 2 is out of range",
-                           [] {
-                             argmax(zeros({2, 3}), 2);
-                           }},
-                          {"argmax: axis -4611686018427387904 is out of range",
-                           [] {
-                             argmax(zeros({2, 3}), -(1LL << 62));
-                           }},
-                          {"argmax: axis -1 was given, but the tensor has rank 0", [] { argmax(zeros({})); }},
-                          {"argmax: f32[0] has no element along axes [0]", [] { argmax(zeros({0})); }}};
+          return BadCalls{
+              {"argmax: axis 2 is out of range",
+               [] {
+                 argmax(zeros({2, 3}), 2);
+               }},
+              {"argmax: axis -4611686018427387904 is out of range",
+               [] {
+                 argmax(zeros({2, 3}), -(1LL << 62));
+               }},
+              {"argmax: axis 2147483648 is out of range",
+               [] {
+                 argmax(zeros({2, 3}), 1LL << 31);
+               }},
+              {"argmax: axis 4611686018427387904 is out of range",
+               [] {
+                 argmax(zeros({2, 3}), 1LL << 62);
+               }},
+              {"argmax: takes one axis and was given [0, 1]",
+               [] {
+                 reduction(records::argmax_op, zeros({2, 3}), {}, false);
+               }},
+              {"argmax: needs numbers and was given bool[2]", [] { argmax(zeros({2}, DType::bool_)); }},
+              {"argmax: axis -1 was given, but the tensor has rank 0", [] { argmax(zeros({})); }},
+              {"argmax: f32[0] has no element along axes [0]", [] { argmax(zeros({0})); }}};
         },
     .attributes = &attribute_info<ReduceAttributes>};
 
 Tensor argmax(const Operand& x, std::int64_t axis, bool keepdims) {
-  const Tensor t = x.tensor("argmax");
-  return reduce(records::argmax_op, t, {axis_of("argmax", x.where(), axis, t.rank())}, keepdims, x.where());
+  return reduction(records::argmax_op, x, {axis}, keepdims);
 }
 
 }  // namespace opgrad

@@ -223,7 +223,11 @@ constinit const Op records::cast_op{
                [](std::span<const Tensor> x) { return cast(cast(x[0], DType::f64), x[0].dtype()); }},
               {{integers({2, 3}, -5, 5)}, [](std::span<const Tensor> x) { return cast(x[0], DType::i32); }},
               {{integers({2, 3}, 0, 2, DType::bool_)},
-               [](std::span<const Tensor> x) { return cast(x[0], DType::u8); }}};
+               [](std::span<const Tensor> x) { return cast(x[0], DType::u8); }},
+              // Of a single cast, which the public function leaves out where nothing changes.
+              {{sample({2, 3})}, [](std::span<const Tensor> x) {
+                 return make(records::cast_op, {x[0].node()}, {}, CastAttributes{x[0].dtype()});
+               }}};
         },
     .bad_calls =
         [] {

@@ -6,6 +6,7 @@
 
 #include "../core/parallel.h"
 #include "define.h"
+#include "example_rules.h"
 
 namespace opgrad {
 
@@ -85,12 +86,13 @@ Result pad_shape(const Call& call) {
     if (a.before[i] < 0 || a.after[i] < 0 || a.interior[i] < 0)
       call.fail(format("axis {}: before {}, after {} and interior {} must not be negative; slice cuts off", i,
                        a.before[i], a.after[i], a.interior[i]));
-    std::int64_t n = checked_add(a.before[i], a.after[i], "pad");
-    if (in[i] > 0)
-      n = checked_add(
-          n, checked_add(checked_mul(in[i] - 1, checked_add(a.interior[i], 1, "pad"), "pad"), 1, "pad"),
-          "pad");
-    dims[at(i)] = n;
+    std::int64_t gaps = 0;
+    std::int64_t& n = dims[at(i)];
+    if (__builtin_add_overflow(a.before[i], a.after[i], &n) || __builtin_add_overflow(n, in[i], &n) ||
+        (in[i] > 1 &&
+         (__builtin_mul_overflow(in[i] - 1, a.interior[i], &gaps) || __builtin_add_overflow(n, gaps, &n))))
+      call.fail(format("axis {}: before {} + after {} + size {} with interior {} overflows 64 bits", i,
+                       a.before[i], a.after[i], in[i], a.interior[i]));
   }
   return {call.dtype(0), Shape(std::span(dims.data(), at(in.rank())))};
 }
@@ -127,6 +129,15 @@ Grads pad_backward(const Tensor& y, const Tensor& dy, Wanted) {
   return {slice(dy, begin, end, step)};
 }
 
+Tensor lift_slice(const Tensor& y, std::span<const Tensor> inputs) {
+  const auto& a = y.attributes<SliceAttributes>();
+  return slice(inputs[0], with_first(0, a.begin), with_first(inputs[0].dim(0), a.end), with_first(1, a.step));
+}
+Tensor lift_pad(const Tensor& y, std::span<const Tensor> inputs) {
+  const auto& a = y.attributes<PadAttributes>();
+  return pad(inputs[0], with_first(0, a.before), with_first(0, a.after), with_first(0, a.interior), a.value);
+}
+
 }  // namespace
 
 constinit const Op records::slice_op{
@@ -159,11 +170,21 @@ constinit const Op records::slice_op{
                           {"slice: axis 0 of [3]: begin 2 and end 1", [] { slice(zeros({3}), {2}, {1}); }},
                           {"slice: axis 0 of [3]: begin 4611686018427387904",
                            [] { slice(zeros({3}), {1LL << 62}, {3}); }},
+                          {"slice: axis 0 of [3]: begin 0 and end 2147483648 must satisfy",
+                           [] { slice(zeros({3}), {0}, {1LL << 31}); }},
+                          {"slice: end = [3, 3] has 2 entries and [3] has 1 axes",
+                           [] {
+                             slice(zeros({3}), {0}, {3, 3});
+                           }},
+                          {"slice: step = [1, 1] has 2 entries and [3] has 1 axes",
+                           [] {
+                             slice(zeros({3}), {0}, {3}, {1, 1});
+                           }},
                           {"slice: axis 0: the step is 0 and must be at least 1",
                            [] { slice(zeros({3}), {0}, {3}, {0}); }},
                           {"slice: axis 0: the step is -1", [] { slice(zeros({3}), {0}, {3}, {-1}); }},
-                          {"index: 3 is outside [-3, 3)", [] { zeros({3})[3]; }},
-                          {"index: 0 was asked of a tensor of rank 0", [] { zeros({})[0]; }}};
+                          {"operator[]: 3 is outside [-3, 3)", [] { zeros({3})[3]; }},
+                          {"operator[]: 0 was asked of a tensor of rank 0", [] { zeros({})[0]; }}};
         },
     .attributes = &attribute_info<SliceAttributes>,
     .view =
@@ -175,7 +196,8 @@ constinit const Op records::slice_op{
             if (out[i] > 1) layout.strides[at(i)] *= a.step[i];
           }
           return true;
-        }};
+        },
+    .per_example = {rows_apart, lift_slice}};
 
 constinit const Op records::pad_op{
     .name = "pad",
@@ -196,18 +218,33 @@ constinit const Op records::pad_op{
         },
     .bad_calls =
         [] {
-          return BadCalls{{"pad: before = [1] has 1 entries and [2, 3] has 2 axes",
-                           [] {
-                             pad(zeros({2, 3}), {1}, {1, 1});
-                           }},
-                          {"pad: axis 0: before -1, after 0 and interior 0 must not be negative",
-                           [] { pad(zeros({3}), {-1}, {0}); }},
-                          {"overflows 64 bits", [] { pad(zeros({3}), {1LL << 62}, {1LL << 62}); }},
-                          {"more than 2^56", [] { pad(zeros({3}), {1LL << 62}, {0}); }},
-                          {"pad: the value 0.5 does not fit the elements of i32[3]",
-                           [] { pad(zeros({3}, DType::i32), {1}, {1}, {}, 0.5); }}};
+          return BadCalls{
+              {"pad: before = [1] has 1 entries and [2, 3] has 2 axes",
+               [] {
+                 pad(zeros({2, 3}), {1}, {1, 1});
+               }},
+              {"pad: axis 0: before -1, after 0 and interior 0 must not be negative",
+               [] { pad(zeros({3}), {-1}, {0}); }},
+              {"pad: axis 0: before 0, after -1 and interior 0 must not be negative",
+               [] { pad(zeros({3}), {0}, {-1}); }},
+              {"pad: axis 0: before 0, after 0 and interior -1 must not be negative",
+               [] { pad(zeros({3}), {0}, {0}, {-1}); }},
+              {"pad: interior = [1, 1] has 2 entries and [3] has 1 axes",
+               [] {
+                 pad(zeros({3}), {0}, {0}, {1, 1});
+               }},
+              {"pad: axis 0: before 4611686018427387904 + after 4611686018427387904 + size 3 with "
+               "interior 0 overflows 64 bits",
+               [] { pad(zeros({3}), {1LL << 62}, {1LL << 62}); }},
+              {"pad: axis 0: before 0 + after 0 + size 3 with interior 4611686018427387904 overflows",
+               [] { pad(zeros({3}), {0}, {0}, {1LL << 62}); }},
+              {"pad: the shape [4611686018427387907] has more than 2^56",
+               [] { pad(zeros({3}), {1LL << 62}, {0}); }},
+              {"pad: the value 0.5 does not fit the elements of i32[3]",
+               [] { pad(zeros({3}, DType::i32), {1}, {1}, {}, 0.5); }}};
         },
-    .attributes = &attribute_info<PadAttributes>};
+    .attributes = &attribute_info<PadAttributes>,
+    .per_example = {rows_apart, lift_pad}};
 
 Tensor slice(const Operand& x, const Axes& begin, const Axes& end, const Axes& step) {
   const Tensor t = x.tensor("slice");
@@ -228,10 +265,10 @@ Tensor pad(const Operand& x, const Axes& before, const Axes& after, const Axes& 
 Tensor Tensor::operator[](std::int64_t i) const {
   const Shape from = shape();
   if (from.rank() == 0)
-    refuse("index", {}, format("{} was asked of a tensor of rank 0; read it with item()", i));
+    refuse("operator[]", {}, format("{} was asked of a tensor of rank 0; read it with item()", i));
   const std::int64_t n = from[0], k = i < 0 ? i + n : i;
   if (k < 0 || k >= n)
-    refuse("index", {}, format("{} is outside [-{}, {}), the rows of {}", i, n, n, type_text(*this)));
+    refuse("operator[]", {}, format("{} is outside [-{}, {}), the rows of {}", i, n, n, type_text(*this)));
   Axes begin, end;
   for (int axis = 0; axis < from.rank(); ++axis) {
     begin.push_back(axis == 0 ? k : 0);

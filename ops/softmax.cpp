@@ -8,6 +8,7 @@
 #include "../core/buffer.h"
 #include "../core/parallel.h"
 #include "define.h"
+#include "example_rules.h"
 
 namespace opgrad {
 
@@ -114,6 +115,11 @@ BadCalls bad_normals() {
           {"an operand is an empty Tensor", [] { f(Tensor(), -1); }}};
 }
 
+// Examples in the last axis itself would mix.
+Grads along_rows(const Tensor& y, const Tensor& dy, Wanted wanted, std::int64_t examples) {
+  return y.rank() < 2 ? Grads{} : rows_apart(y, dy, wanted, examples);
+}
+
 // The record works along the last axis; other axes go there and back.
 Tensor along(const Op& op, const Operand& x, std::int64_t axis) {
   const CallScope scope(x.where());
@@ -139,7 +145,8 @@ constinit const Op records::softmax_op{
     .backward = [](const Tensor& y, const Tensor& dy,
                    Wanted) { return Grads{(dy - sum(dy * y, {-1}, true)) * y}; },
     .examples = normals<softmax>,
-    .bad_calls = bad_normals<softmax>};
+    .bad_calls = bad_normals<softmax>,
+    .per_example = {along_rows, lift_as_is}};
 Tensor softmax(const Operand& x, std::int64_t axis) { return along(records::softmax_op, x, axis); }
 
 // dy_i/dx_j = delta_ij - e^(y_j), so dx = dy - e^y sum(dy).
@@ -153,7 +160,8 @@ constinit const Op records::log_softmax_op{
     .backward = [](const Tensor& y, const Tensor& dy,
                    Wanted) { return Grads{dy - exp(y) * sum(dy, {-1}, true)}; },
     .examples = normals<log_softmax>,
-    .bad_calls = bad_normals<log_softmax>};
+    .bad_calls = bad_normals<log_softmax>,
+    .per_example = {along_rows, lift_as_is}};
 Tensor log_softmax(const Operand& x, std::int64_t axis) { return along(records::log_softmax_op, x, axis); }
 
 // ------------------------------------------------------------ cross-entropy
@@ -216,9 +224,13 @@ Grads cross_entropy_backward(const Tensor& y, const Tensor& dy, Wanted) {
   return grads;
 }
 
-Tensor mean_loss(const Tensor& logits, const Tensor& labels, const Tensor& probabilities, Location where) {
+Tensor losses(const Tensor& logits, const Tensor& labels, const Tensor& probabilities, Location where) {
   Node* const inputs[] = {logits.node(), labels.node(), probabilities.node()};
-  return mean(make_node(records::cross_entropy_op, {inputs, probabilities ? 3u : 2u}, where, nullptr));
+  return make_node(records::cross_entropy_op, {inputs, probabilities ? 3u : 2u}, where, nullptr);
+}
+
+Tensor folded(const Tensor& losses, Reduction reduction) {
+  return reduction == Reduction::mean ? mean(losses) : losses;
 }
 
 }  // namespace
@@ -234,7 +246,8 @@ constinit const Op records::cross_entropy_op{
     .shape =
         [](const Call& call) {
           if (call.arity() < 2 || call.arity() > 3)
-            call.fail("takes logits, labels and, if known, their softmax");
+            call.fail(format("takes logits, labels and, if known, their softmax, and was given {} inputs",
+                             call.arity()));
           check_types(call, "logits");
           if (call.arity() == 3 && (call.shape_id(2) != call.shape_id(0) || call.dtype(2) != call.dtype(0)))
             call.fail(format("the softmax is {} and the logits {}", type_text(call, 2), type_text(call, 0)));
@@ -277,20 +290,23 @@ constinit const Op records::cross_entropy_op{
                           {"cross_entropy: an operand is an empty Tensor", [] {
                              cross_entropy(zeros({2, 3}), Tensor());
                            }}};
-        }};
+        },
+    .per_example = {rows_apart, lift_by_rows}};
 
-Tensor cross_entropy_from_logits(const Operand& logits, const Operand& labels) {
+Tensor cross_entropy_from_logits(const Operand& logits, const Operand& labels, Reduction reduction) {
   const CallScope scope(logits.where());
-  return mean_loss(logits.tensor("cross_entropy"), labels.tensor("cross_entropy"), {}, logits.where());
+  return folded(losses(logits.tensor("cross_entropy"), labels.tensor("cross_entropy"), {}, logits.where()),
+                reduction);
 }
 
 // An entry of `probabilities` that is 0 has no logarithm; but where they come from a softmax node, its logits
 // say how small the entry was. Otherwise the entry of the label is clipped to [1e-7, 1], and clipped it has
 // gradient 0.
-Tensor cross_entropy(const Operand& probabilities, const Operand& labels) {
+Tensor cross_entropy(const Operand& probabilities, const Operand& labels, Reduction reduction) {
   const CallScope scope(probabilities.where());
   const Tensor p = probabilities.tensor("cross_entropy"), t = labels.tensor("cross_entropy");
-  if (made_by(p, records::softmax_op)) return mean_loss(p.input(0), t, p, probabilities.where());
+  if (made_by(p, records::softmax_op))
+    return folded(losses(p.input(0), t, p, probabilities.where()), reduction);
   const std::array nodes{p.node(), t.node()};
   try {
     check_types({records::cross_entropy_op, nodes, nullptr}, "probabilities");
@@ -298,7 +314,7 @@ Tensor cross_entropy(const Operand& probabilities, const Operand& labels) {
     throw UserError(format("{}\n  at {}", e.what(), to_string(*origin_at(probabilities.where()))));
   }
   const Tensor entry = take_along(p, t, true, probabilities.where());
-  return -mean(log(minimum(maximum(entry, 1e-7), 1)));
+  return -folded(log(minimum(maximum(entry, 1e-7), 1)), reduction);
 }
 
 }  // namespace opgrad

@@ -94,6 +94,12 @@ constinit const Op records::relu_op{
     .forward = map1<[](auto x) { return max(0, x); }>,
     .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{gate(y, dy)}; },
     .examples = one<relu>,
+    .kinks =
+        [] {
+          return Kinks{{"0 at 0",
+                        {{{3}, {-0.5, 0, 0.5}, {0, 0, 1}}},
+                        [](std::span<const Tensor> x) { return relu(x[0]); }}};
+        },
     .bad_calls = one_bad<relu>};
 Tensor relu(const Operand& x) { return unary(records::relu_op, x); }
 
@@ -110,9 +116,9 @@ constinit const Op records::gate_op{
         },
     .examples =
         [] {
-          return Examples{{{sample({3, 4}, 0.1, 1), sample({3, 4})},
+          return Examples{{{sample({3, 4}), sample({3, 4})},
                            [](std::span<const Tensor> x) { return gate(x[0], x[1]); }},
-                          {{sample({5}, -1, -0.1), sample({5})},
+                          {{sample({5}), sample({5})},
                            [](std::span<const Tensor> x) { return gate(x[0], x[1]); }}};
         },
     .bad_calls =
@@ -134,6 +140,12 @@ constinit const Op records::abs_op{.name = "abs",
                                          return Grads{where(x > 0, dy, where(x < 0, -dy, 0))};
                                        },
                                    .examples = one<abs>,
+                                   .kinks =
+                                       [] {
+                                         return Kinks{{"0 at 0",
+                                                       {{{3}, {-0.5, 0, 0.5}, {-1, 0, 1}}},
+                                                       [](std::span<const Tensor> x) { return abs(x[0]); }}};
+                                       },
                                    .bad_calls = one_bad<abs>};
 Tensor abs(const Operand& x) { return unary(records::abs_op, x); }
 

@@ -10,8 +10,10 @@
 #include "../graph/grad.h"
 #include "../graph/scope.h"
 #include "../ops/ops.h"
+#include "errors.h"
 
 using namespace opgrad;
+using test::message;
 
 namespace {
 
@@ -20,15 +22,6 @@ constexpr double nan_value = std::numeric_limits<double>::quiet_NaN(),
 using Numbers = std::vector<double>;
 
 Numbers read(const Tensor& x) { return x.to_vector<double>(); }
-
-std::string message(auto&& f) {
-  try {
-    f();
-  } catch (const UserError& e) {
-    return e.what();
-  }
-  return "no error";
-}
 
 // dy/dx of a function at the given points.
 Numbers slopes(Tensor (*f)(const Operand&), const Numbers& at) {

@@ -16,19 +16,13 @@
 #include "../graph/run.h"
 #include "../graph/scope.h"
 #include "../ops/ops.h"
+#include "errors.h"
 
 using namespace opgrad;
+using test::contains;
+using test::message;
 
 namespace {
-std::string message(auto&& f) {
-  try {
-    f();
-  } catch (const UserError& e) {
-    return e.what();
-  }
-  return "no error";
-}
-bool contains(const std::string& s, const std::string& part) { return s.find(part) != s.npos; }
 
 void on_8_mib_stack(void* (*body)(void*)) {
   pthread_attr_t attributes;

@@ -18,21 +18,14 @@
 #include "../models/opgrad.h"
 #include "../models/safetensors.h"
 #include "../optim/optimizer.h"
+#include "errors.h"
 #include "scratch.h"
 
 using namespace opgrad;
+using test::contains;
+using test::message;
 
 namespace {
-
-std::string message(auto&& f) {
-  try {
-    f();
-  } catch (const UserError& e) {
-    return e.what();
-  }
-  return "no error";
-}
-bool contains(const std::string& s, const std::string& part) { return s.find(part) != s.npos; }
 
 std::vector<std::string> names(const Module& m) {
   std::vector<std::string> all;

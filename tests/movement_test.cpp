@@ -135,7 +135,7 @@ TEST_CASE("indexing takes a row, from either end") {
   const Tensor x = counting({3, 2});
   CHECK(read(x[1]) == Numbers{2, 3});
   CHECK(x[-1][0].item() == 4);
-  CHECK_THROWS_WITH_AS(x[3], doctest::Contains("index: 3 is outside [-3, 3), the rows of f64[3, 2]"),
+  CHECK_THROWS_WITH_AS(x[3], doctest::Contains("operator[]: 3 is outside [-3, 3), the rows of f64[3, 2]"),
                        UserError);
 }
 

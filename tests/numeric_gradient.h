@@ -9,6 +9,7 @@
 
 #include "../graph/grad.h"
 #include "../ops/ops.h"
+#include "errors.h"
 
 namespace opgrad::test {
 
@@ -79,15 +80,8 @@ inline void check_two_orders(const Function& f, const std::vector<Shape>& shapes
       shapes);
 }
 
-inline std::string error_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const UserError& e) {
-    return e.what();
-  }
-  return "no error";
-}
-inline bool mentions(const std::string& text, const char* part) { return text.find(part) != text.npos; }
+inline std::string error_of(const std::function<void()>& f) { return message(f); }
+inline bool mentions(const std::string& text, const char* part) { return contains(text, part); }
 
 // Every refusal of a record, by its text.
 inline void check_refusals(const Op& op) {

@@ -10,8 +10,11 @@
 
 #include "../graph/run.h"
 #include "../ops/ops.h"
+#include "errors.h"
 
 using namespace opgrad;
+using test::contains;
+using test::message;
 
 namespace {
 
@@ -20,16 +23,6 @@ double step(Optimizer& optimizer, const Parameter& w, double gradient) {
   optimizer.step(sum(w * gradient));
   return w.value().values<double>()[0];
 }
-
-std::string message(auto&& f) {
-  try {
-    f();
-  } catch (const UserError& e) {
-    return e.what();
-  }
-  return "no error";
-}
-bool contains(const std::string& s, const std::string& part) { return s.find(part) != s.npos; }
 
 Parameter one() { return Parameter("w", tensor({1.0})); }
 

@@ -1,42 +1,82 @@
-// The README's listings are the files in tests/examples, which are compiled with the tests.
+// The C++ listings of README.md and ops/README.md are the files in tests/examples, which are compiled with
+// the tests; here each is shown to do what the pages say.
 #include <doctest/doctest.h>
 
+#include <cmath>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <set>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include "../graph/grad.h"
-#include "../ops/ops.h"
+#include "../graph/registry.h"
+#include "../models/opgrad.h"
+#include "examples/adagrad.h"
+#include "examples/swish_layer.h"
+#include "examples/warmup.h"
+#include "numeric_gradient.h"
 
 using namespace opgrad;
+namespace fs = std::filesystem;
 
-Tensor softsign(const Operand& x);  // tests/examples/operation.cpp
+// tests/examples
+Tensor softsign(const Operand& x);
+Tensor softplus(const Operand& x);
+Tensor logsumexp(const Operand& x, const Axes& axes = {}, bool keepdims = false);
 
 namespace {
-std::string text_of(const std::filesystem::path& path) {
+
+const fs::path root = OPGRAD_SOURCE_DIR;
+
+std::string text_of(const fs::path& path) {
   std::ifstream in(path);
   REQUIRE(in);
   return (std::stringstream() << in.rdbuf()).str();
 }
-}  // namespace
 
-TEST_CASE("README: every C++ listing is a file in tests/examples") {
-  const std::filesystem::path root = OPGRAD_SOURCE_DIR;
-  std::set<std::string> examples;
-  for (const auto& e : std::filesystem::directory_iterator(root / "tests/examples"))
-    examples.insert(text_of(e.path()));
-  const std::string readme = text_of(root / "README.md"), open = "```cpp\n";
-  std::size_t listings = 0;
-  for (std::size_t at = 0; (at = readme.find(open, at)) != readme.npos; ++listings) {
+// What stands between ```language and ```.
+std::vector<std::string> listings(const std::string& page, const std::string& language) {
+  std::vector<std::string> found;
+  const std::string open = "```" + language + "\n";
+  for (std::size_t at = 0; (at = page.find(open, at)) != page.npos;) {
     at += open.size();
-    CHECK(examples.contains(readme.substr(at, readme.find("```", at) - at)));
+    found.push_back(page.substr(at, page.find("```", at) - at));
   }
-  CHECK(listings == 2);
+  return found;
 }
 
-TEST_CASE("README: the operation of one's own computes, differentiates and differentiates again") {
+std::vector<std::string> pages() { return {text_of(root / "README.md"), text_of(root / "ops/README.md")}; }
+
+std::string output_of(const char* command) {
+  std::string text;
+  std::FILE* const pipe = popen(command, "r");
+  REQUIRE(pipe);
+  char buffer[4096];
+  while (std::fgets(buffer, sizeof buffer, pipe)) text += buffer;
+  CHECK(pclose(pipe) == 0);
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("pages: every C++ listing is a file in tests/examples, and every file is on a page") {
+  std::set<std::string> examples, listed;
+  for (const auto& e : fs::directory_iterator(root / "tests/examples")) examples.insert(text_of(e.path()));
+  std::size_t count = 0;
+  for (const std::string& page : pages())
+    for (const std::string& listing : listings(page, "cpp")) {
+      CHECK_MESSAGE(examples.contains(listing), listing);
+      listed.insert(listing);
+      ++count;
+    }
+  CHECK(count == 11);
+  for (const std::string& example : examples) CHECK_MESSAGE(listed.contains(example), example);
+}
+
+TEST_CASE("pages: the operation computes, differentiates and differentiates again") {
   const Tensor x = variable(tensor({-3.0, 0.5, 1.0}));
   const Tensor y = softsign(x);
   CHECK(y.to_vector<double>() == std::vector<double>{-0.75, 0.5 / 1.5, 0.5});
@@ -44,4 +84,86 @@ TEST_CASE("README: the operation of one's own computes, differentiates and diffe
   CHECK(first.values<double>()[2] == doctest::Approx(0.25));
   CHECK(second.values<double>()[0] == doctest::Approx(2.0 / 64));
   CHECK(second.values<double>()[2] == doctest::Approx(-0.25));
+}
+
+TEST_CASE("pages: the broadcasting operation takes one number for each channel and sums its gradient") {
+  const Tensor x = variable(tensor({{1.0, -2.0}, {3.0, 4.0}})), beta = variable(tensor({0.0, 1e3}));
+  const Tensor y = swish(x, beta);
+  CHECK(y.to_vector<double>() == std::vector<double>{0.5, 0, 1.5, 4});
+  CHECK(grad(sum(y), beta).to_vector<double>() == std::vector<double>{0.25 * (1 + 9), 0});
+}
+
+TEST_CASE("pages: the reduction does not overflow, and its gradient is softmax") {
+  const Tensor x = variable(tensor({{1000.0, 1000.0}, {0.0, -1.0}}));
+  const Tensor y = logsumexp(x, {1});
+  CHECK(y.values<double>()[0] == doctest::Approx(1000 + std::log(2.0)));
+  CHECK(y.values<double>()[1] == doctest::Approx(std::log1p(std::exp(-1.0))));
+  const Values<double> g = grad(sum(y), x).values<double>(), p = softmax(x).values<double>();
+  for (int i = 0; i < 4; ++i) CHECK(g[i] == doctest::Approx(p[i]));
+  const double infinity = std::numeric_limits<double>::infinity();
+  CHECK(logsumexp(tensor({-infinity, -infinity})).item() == -infinity);
+  CHECK(logsumexp(tensor({infinity, infinity, 0.0})).item() == infinity);
+  CHECK(std::isnan(logsumexp(tensor({0.0, std::nan(""), 1.0})).item()));
+}
+
+TEST_CASE("pages: the composite has the gradient it states where its parts have kinks, and both orders") {
+  const Tensor x = variable(tensor({0.0, 1000.0, -1000.0}));
+  const Tensor y = softplus(x);
+  CHECK(y.to_vector<double>() == std::vector<double>{std::log(2.0), 1000, 0});
+  CHECK(grad(sum(y), x).to_vector<double>() == std::vector<double>{0.5, 1, 0});
+  test::check_two_orders([](const std::vector<Tensor>& in) { return softplus(in[0]); }, {{3, 4}});
+}
+
+TEST_CASE("pages: the optimizer takes the steps of its formula, one plan for all") {
+  const Parameter w("w", tensor({1.0, -2.0}));
+  Adagrad adagrad(0.5);
+  for (int i = 0; i < 2; ++i) adagrad.step(sum(w * tensor({3.0, -4.0})));
+  const double both = 0.5 / (1 + 1e-7 / 3) + 0.5 * 3 / (std::sqrt(18.0) + 1e-7);
+  CHECK(w.value().values<double>()[0] == doctest::Approx(1 - both));
+  CHECK(w.value().values<double>()[1] == doctest::Approx(-2 + both));
+  CHECK(adagrad.slot(w, "sum").to_vector<double>() == std::vector<double>{18, 32});
+}
+
+TEST_CASE("pages: the schedule rises to its peak in a straight line and falls as the root") {
+  const LearningRate rate = warmup_then_sqrt(0.3, 100);
+  CHECK(rate(0) == doctest::Approx(0.003));
+  CHECK(rate(49) == doctest::Approx(0.15));
+  CHECK(rate(99) == doctest::Approx(0.3));
+  CHECK(rate(399) == doctest::Approx(0.15));
+}
+
+TEST_CASE("pages: the layer has one beta for each channel, 1 at first, and learns it") {
+  const Sequential net{Dense(3), Swish()};
+  const Tensor x = tensor<float>({{1, 2}, {3, 4}});
+  net(x);
+  const Parameter beta = net.parameter("swish/beta");
+  CHECK(beta.value().to_vector<float>() == std::vector<float>{1, 1, 1});
+  SGD sgd{{.learning_rate = 0.1}};
+  sgd.step(sum(net(x)));
+  CHECK(beta.value().to_vector<float>() != std::vector<float>{1, 1, 1});
+}
+
+TEST_CASE("pages: the network made of all of them learns") {
+  double loss = 1, beta = 1;
+  const std::string said = output_of(OPGRAD_NETWORK);
+  CAPTURE(said);
+  REQUIRE(std::sscanf(said.c_str(), "loss %lf, beta of the first unit %lf", &loss, &beta) == 2);
+  CHECK(loss < 1e-3);
+  CHECK(beta != 1);
+}
+
+TEST_CASE("pages: the errors are real") {
+  const std::string page = text_of(root / "ops/README.md");
+  const Tensor x = zeros({2, 3});
+  const std::vector<std::string> errors = {
+      test::error_of([&] { swish(x, zeros({4})); }),
+      test::error_of([&] { swish(x, zeros({3}, DType::f64)); }),
+      test::error_of([&] { softsign(zeros({2}, DType::i64)); }),
+      test::error_of([&] { logsumexp(x, {2}); }),
+  };
+  for (const std::string& error : errors) {
+    const std::string words = error.substr(0, error.find("\n  at "));
+    CHECK_MESSAGE(page.find(words) != page.npos, error);
+    CHECK_MESSAGE(error.find("at readme_test.cpp:") != error.npos, error);
+  }
 }

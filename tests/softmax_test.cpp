@@ -9,8 +9,10 @@
 #include "../graph/grad.h"
 #include "../graph/parameter.h"
 #include "../ops/ops.h"
+#include "errors.h"
 
 using namespace opgrad;
+using test::message;
 
 namespace {
 
@@ -20,15 +22,6 @@ Numbers read(const Tensor& x) { return x.to_vector<double>(); }
 
 Tensor draw(const Shape& shape, std::uint64_t seed, double low = -3, double high = 3) {
   return random_uniform(random_key({seed, 0}), shape, low, high, DType::f64);
-}
-
-std::string message(auto&& f) {
-  try {
-    f();
-  } catch (const UserError& e) {
-    return e.what();
-  }
-  return "no error";
 }
 
 }  // namespace

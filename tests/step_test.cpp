@@ -13,8 +13,11 @@
 #include "../graph/grad.h"
 #include "../graph/run.h"
 #include "../ops/ops.h"
+#include "errors.h"
 
 using namespace opgrad;
+using test::contains;
+using test::message;
 
 namespace {
 
@@ -47,16 +50,6 @@ long resident_pages() {
   std::fclose(f);
   return read == 2 ? resident : 0;
 }
-
-std::string message(auto&& f) {
-  try {
-    f();
-  } catch (const UserError& e) {
-    return e.what();
-  }
-  return "no error";
-}
-bool contains(const std::string& s, const char* part) { return s.find(part) != s.npos; }
 
 }  // namespace
 

@@ -12,21 +12,14 @@
 #include "../core/random.h"
 #include "../models/lecture.h"
 #include "../models/opgrad.h"
+#include "errors.h"
 #include "scratch.h"
 
 using namespace opgrad;
+using test::contains;
+using test::message;
 
 namespace {
-
-std::string message(auto&& f) {
-  try {
-    f();
-  } catch (const UserError& e) {
-    return e.what();
-  }
-  return "no error";
-}
-bool contains(const std::string& s, const std::string& part) { return s.find(part) != s.npos; }
 
 // n points of the plane around three corners; the label is the corner.
 Dataset corners(std::int64_t n) {

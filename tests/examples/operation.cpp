@@ -6,17 +6,15 @@ using namespace opgrad;
 extern const Op softsign_op;
 Tensor softsign(const Operand& x) { return unary(softsign_op, x); }
 
-constinit const Op softsign_op{
-    .name = "mine.softsign",
-    .arity = 1,
-    .traits = Traits::pointwise,
-    .about = "x / (1 + |x|)",
-    .shape = same_float,
-    .forward = map1<[](auto x) { return x / (1 + abs(x)); }>,
-    .backward = [](const Tensor& y, const Tensor& dy, Wanted) -> Grads {
-      return {dy / square(1 + abs(y.input(0)))};
-    },
-    .examples =
-        [] {
-          return Examples{{{sample({3, 4})}, [](auto x) { return softsign(x[0]); }}};
-        }};
+constinit const Op softsign_op{.name = "mine.softsign",
+                               .arity = 1,
+                               .traits = Traits::pointwise,
+                               .about = "x / (1 + |x|)",
+                               .shape = same_float,
+                               .forward = map1<[](auto x) { return x / (1 + abs(x)); }>,
+                               .backward = [](const Tensor& y, const Tensor& dy, Wanted) -> Grads {
+                                 return {dy / square(1 + abs(y.input(0)))};
+                               },
+                               .examples = examples_of<softsign>};
+
+OPGRAD_REGISTER(softsign_op)

@@ -1,0 +1,151 @@
+// Ties, kinks and conventions; and the identities that a record states.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "../../core/random.h"
+#include "../../graph/grad.h"
+#include "checks.h"
+
+namespace opgrad::gradtests {
+namespace {
+
+constexpr std::size_t most_elements = 40;
+
+// All elements equal, or on three levels only.
+Problem tied(Problem p, bool all_equal) {
+  for (Input& in : p.inputs) {
+    if (!in.active()) continue;
+    const double middle = in.low < 0 && in.high > 0 ? 0 : (in.low + in.high) / 2, width = in.high - in.low;
+    for (double& x : in.values)
+      x = all_equal ? middle
+                    : middle + width / 4 * std::clamp(std::round((x - middle) / width * 3), -1.0, 1.0);
+  }
+  return p;
+}
+
+std::size_t active_elements(const Problem& p) {
+  std::size_t n = 0;
+  for (const Input& in : p.inputs) n += in.active() ? in.values.size() : 0;
+  return n;
+}
+
+// Whether y was computed with this operation, before its inputs were let go.
+bool contains(const Tensor& y, const Op& op) { return y.node()->op == &op; }
+
+}  // namespace
+
+void check_ties(GradtestRow& row, const Case& c) {
+  if (active_elements(c.problem) > most_elements) {
+    if (c.first_seed)
+      row.skips.push_back(fmt::format("ties: more than {} elements ({})", most_elements, c.label));
+    return;
+  }
+  for (const bool all_equal : {true, false}) {
+    const Problem p = tied(c.problem, all_equal);
+    const Numbers at = value(p);
+    const Numbers cotangent = signed_numbers(fold_in(c.seed, 41), static_cast<std::int64_t>(at.size()));
+    const Truth t = truth(p, cotangent, c.seed);
+    const Gradient g = gradient(p, cotangent);
+    int kinks = 0, undecided = 0;
+    for (std::size_t i = 0; i < t.of.size(); ++i)
+      for (std::size_t k = 0; k < t.of[i].size(); ++k) {
+        const Truth::Entry& e = t.of[i][k];
+        // Infinite slopes and jumps of the value itself have no bound.
+        if (!e.kink && !t.columns[i][k].good) {
+          ++undecided;
+          continue;
+        }
+        kinks += e.kink;
+        const double claimed = g.of[i][e.element];
+        if (std::abs(claimed - e.value) <= e.bound) continue;
+        return fail(
+            row, c, Verdict::wrong, "ties",
+            fmt::format(
+                "with {}, the slopes of element {} of input {} lie in [{:.9g}, {:.9g}], but its gradient "
+                "is {:.9g}",
+                all_equal ? "all elements equal" : "elements on three levels", e.element, i,
+                e.value - e.bound, e.value + e.bound, claimed));
+      }
+    row.kinks += kinks;
+    if (undecided > 0 && c.first_seed)
+      row.skips.push_back(fmt::format("ties: {} elements without finite slopes ({})", undecided, c.label));
+    if (kinks > 0 && c.op && !c.op->kinks && contains(p.f(leaves(p.inputs)), *c.op))
+      return fail(
+          row, c, Verdict::wrong, "convention",
+          fmt::format(
+              "at ties the slope jumps at {} elements, but the record states no convention; add `.kinks`",
+              kinks));
+  }
+}
+
+void check_conventions(GradtestRow& row, const Op& op) {
+  if (!op.kinks) return;
+  Case c;
+  c.op = &op;
+  c.name = op.name;
+  for (const Kink& kink : op.kinks()) {
+    c.label = fmt::format("the convention \"{}\"", kink.convention);
+    Problem p{kink.call, {}};
+    for (const Kink::Input& in : kink.inputs) p.inputs.push_back({in.shape, DType::f64, in.values, -1, 1});
+    const Numbers ones(static_cast<std::size_t>(p.f(leaves(p.inputs)).numel()), 1.0);
+    const Truth t = truth(p, ones, 1);
+    int kinks = 0;
+    for (const DType dtype : {DType::f64, DType::f32}) {
+      const Gradient g = gradient(p, ones, dtype);
+      for (std::size_t i = 0; i < kink.inputs.size(); ++i)
+        for (const Truth::Entry& e : t.of[i]) {
+          kinks += e.kink;
+          const double claimed = g.of[i][e.element], stated = kink.inputs[i].gradient[e.element];
+          if (claimed != stated)
+            fail(row, c, Verdict::wrong, "convention",
+                 fmt::format(
+                     "element {} of the gradient for input {} is {:.9g} in {}, but the record states {:.9g}",
+                     e.element, i, claimed, name_of(dtype), stated));
+          else if (!(std::abs(claimed - e.value) <= e.bound))
+            fail(row, c, Verdict::wrong, "convention",
+                 fmt::format("the stated {:.9g} for element {} of input {} is outside the one-sided slopes "
+                             "[{:.9g}, {:.9g}]",
+                             stated, e.element, i, e.value - e.bound, e.value + e.bound));
+        }
+    }
+    if (kinks == 0)
+      fail(row, c, Verdict::wrong, "convention",
+           "the slope does not jump at the point that the record gives");
+    row.kinks += kinks / 2;
+  }
+}
+
+void check_identities(GradtestRow& row, const Case& c) {
+  if (!c.op || !c.op->identities) return;
+  const std::vector<Tensor> xs = leaves(c.problem.inputs);
+  const Tensor y = c.problem.f(xs);
+  if (!contains(y, *c.op)) return;
+  const Tensor dy = leaf_of(signed_numbers(fold_in(c.seed, 31), y.numel()), y.shape(), y.dtype());
+  for (const Identity& identity : c.op->identities()) {
+    const Tensor claim = identity.claim(y, dy);
+    if (!claim) continue;
+    const Tensor x = y.input(identity.input);
+    const Numbers g = numbers_of(vjp(y, dy, {&x, 1})[0]), said = numbers_of(claim);
+    double apart = g.size() == said.size() ? 0 : 1, size = 0;
+    for (std::size_t k = 0; k < std::min(g.size(), said.size()); ++k) {
+      apart = std::max(apart, std::abs(g[k] - said[k]));
+      size = std::max(size, std::abs(g[k]));
+    }
+    const bool equal = apart <= 1e-12 * size;
+    std::string text =
+        identity.holds ? fmt::format("{}: holds, to {:.1e} of {:.3g}", identity.text, apart, size)
+                       : fmt::format("{}: rejected, differs by {:.3g} of {:.3g}", identity.text, apart, size);
+    if (equal != identity.holds) {
+      fail(row, c, Verdict::wrong, "identity",
+           fmt::format("\"{}\" should {}, and differs by {:.3g} of {:.3g}", identity.text,
+                       identity.holds ? "hold" : "be rejected", apart, size));
+      continue;
+    }
+    const auto known = [&](const std::string& other) { return other.starts_with(identity.text); };
+    if (std::ranges::none_of(row.identities, known)) row.identities.push_back(std::move(text));
+  }
+}
+
+}  // namespace opgrad::gradtests

@@ -1,0 +1,253 @@
+// Extrapolated differences, and the gradient put together from columns of the Jacobian.
+#include "truth.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "../../core/random.h"
+
+namespace opgrad::gradtests {
+namespace {
+
+constexpr double epsilon = std::numeric_limits<double>::epsilon();
+constexpr int levels = 5;
+constexpr double first_step = 1.0 / 64, shrink = 1.0 / 16;
+constexpr int attempts = 4;
+
+double greatest(const Numbers& v) {
+  double most = 0;
+  for (const double x : v) most = std::isnan(x) ? x : std::max(most, std::abs(x));
+  return most;
+}
+
+// Neville's scheme at step 0 for one output: d[k] was measured with step h / 2^k, and its error is a series
+// in h^power, h^2power, ... The error estimate: how far the last extrapolation moved the result.
+struct Extrapolated {
+  double value, error;
+};
+Extrapolated extrapolate(std::array<double, levels> d, int power) {
+  double before = d[levels - 1];
+  for (int j = 1; j < levels; ++j) {
+    before = d[levels - 1];
+    const double factor = std::pow(2.0, power * j) - 1;
+    for (int k = levels - 1; k >= j; --k) {
+      const auto at = static_cast<std::size_t>(k);
+      d[at] += (d[at] - d[at - 1]) / factor;
+    }
+  }
+  // The last column has one entry; the one beside it in the column before was overwritten, so both of the
+  // last corrections are seen through `before`.
+  return {d[levels - 1], std::abs(d[levels - 1] - before)};
+}
+
+// Values at steps +h/2^k and -h/2^k.
+struct Ladder {
+  double h = 0;
+  std::array<Numbers, levels> up, down;
+};
+Ladder climb(const Problem& p, std::span<const Tensor> at, std::span<const Numbers> direction, double h) {
+  Ladder l{h, {}, {}};
+  for (std::size_t k = 0; k < levels; ++k) {
+    const double step = h / static_cast<double>(1 << k);
+    l.up[k] = value_along(p, at, direction, step);
+    l.down[k] = value_along(p, at, direction, -step);
+  }
+  return l;
+}
+
+enum class Side { central, left, right };
+
+Slope slope_of(const Ladder& l, const Numbers& middle, Side side) {
+  Slope s;
+  double size = 0;
+  for (std::size_t k = 0; k < levels; ++k) size = std::max({size, greatest(l.up[k]), greatest(l.down[k])});
+  const double smallest = l.h / static_cast<double>(1 << (levels - 1));
+  for (std::size_t m = 0; m < middle.size(); ++m) {
+    std::array<double, levels> d{};
+    for (std::size_t k = 0; k < levels; ++k) {
+      const double step = l.h / static_cast<double>(1 << k);
+      d[k] = side == Side::central ? (l.up[k][m] - l.down[k][m]) / (2 * step)
+             : side == Side::right ? (l.up[k][m] - middle[m]) / step
+                                   : (middle[m] - l.down[k][m]) / step;
+    }
+    const Extrapolated e = extrapolate(d, side == Side::central ? 2 : 1);
+    // Rounding of the values, as the smallest step magnifies it; the scheme itself adds little.
+    s.value.push_back(e.value);
+    s.error.push_back(e.error + 4 * epsilon * size / smallest);
+  }
+  const double most = greatest(s.error);
+  s.good = most <= 1e-7 * greatest(s.value) + 16 * epsilon * size / smallest;  // false for NaN
+  return s;
+}
+
+// Where the one-sided slopes are good and differ: the interval between them.
+Slope between(const Slope& left, const Slope& right) {
+  Slope s{{}, {}, left.good && right.good, false};
+  const double most = std::max(greatest(left.value), greatest(right.value));
+  for (std::size_t m = 0; m < left.value.size(); ++m) {
+    const double jump = std::abs(right.value[m] - left.value[m]), error = left.error[m] + right.error[m];
+    s.kink = s.kink || jump > 10 * error + 1e-6 * most;
+    s.value.push_back((left.value[m] + right.value[m]) / 2);
+    s.error.push_back(jump / 2 + error);
+  }
+  return s;
+}
+
+bool apart(const Slope& a, const Slope& b) {
+  for (std::size_t m = 0; m < a.value.size(); ++m)
+    if (std::abs(a.value[m] - b.value[m]) > a.error[m] + b.error[m]) return true;
+  return false;
+}
+
+}  // namespace
+
+Slope difference(const Problem& p, std::span<const Numbers> direction) {
+  const std::vector<Tensor> at = leaves(p.inputs);
+  return difference(p, at, numbers_of(p.f(at)), direction);
+}
+
+Slope difference(const Problem& p, std::span<const Tensor> at, const Numbers& middle,
+                 std::span<const Numbers> direction) {
+  Slope best;
+  best.good = false;
+  double best_error = std::numeric_limits<double>::infinity(), h = first_step;
+  Ladder last;
+  for (int i = 0; i < attempts; ++i, h *= shrink) {
+    last = climb(p, at, direction, h);
+    // A kink at the point itself stays, however small the step, and the central difference there is the mean
+    // of two slopes, with a beautiful error estimate.
+    Slope sides = between(slope_of(last, middle, Side::left), slope_of(last, middle, Side::right));
+    if (sides.good && sides.kink) return sides;
+    Slope s = slope_of(last, middle, Side::central);
+    // Where the slope has a kink of its own (x |x| at 0), the central difference is no series in h^2, and its
+    // estimate flatters; the one-sided ones are right.
+    if (s.good && sides.good && apart(s, sides)) return sides;
+    if (s.good) return s;
+    const double error = greatest(s.error);
+    if (error < best_error || best.value.empty()) {
+      best = std::move(s);
+      best_error = error;
+    }
+  }
+  return best;
+}
+
+std::vector<Numbers> unit(const Problem& p, std::size_t input, std::size_t element) {
+  std::vector<Numbers> direction(p.inputs.size());
+  direction[input].assign(p.inputs[input].values.size(), 0.0);
+  direction[input][element] = 1;
+  return direction;
+}
+
+namespace {
+
+// Up to this many columns in all, every element is looked at; beyond, a few of each input, and fewer in a
+// network of many weights.
+constexpr std::size_t most_columns = 160;
+std::size_t samples_for(std::size_t count) { return count < 20000 ? 12 : 3; }
+
+std::vector<std::size_t> chosen_elements(std::size_t n, bool all, std::size_t sampled, std::uint64_t seed) {
+  std::vector<std::size_t> chosen;
+  if (all || n <= sampled) {
+    for (std::size_t k = 0; k < n; ++k) chosen.push_back(k);
+    return chosen;
+  }
+  for (std::size_t k = 0; k < sampled; ++k) chosen.push_back(static_cast<std::size_t>(fold_in(seed, k) % n));
+  std::ranges::sort(chosen);
+  chosen.erase(std::ranges::unique(chosen).begin(), chosen.end());
+  return chosen;
+}
+
+// Dual numbers and differences of one column must agree: both follow from the kernel's formula.
+std::string compare_methods(const Slope& exact, const Slope& measured, std::size_t input,
+                            std::size_t element) {
+  const double most = std::max(greatest(exact.value), greatest(measured.value));
+  for (std::size_t m = 0; m < exact.value.size(); ++m) {
+    const double apart = std::abs(exact.value[m] - measured.value[m]);
+    if (!(apart <= 10 * (exact.error[m] + measured.error[m]) + 1e-9 * most))
+      return fmt::format(
+          "the derivative of output {} by element {} of input {} is {:.15g} by dual numbers and {:.15g} +- "
+          "{:.1e} by "
+          "differences of computed values",
+          m, element, input, exact.value[m], measured.value[m], measured.error[m]);
+  }
+  return {};
+}
+
+}  // namespace
+
+namespace {
+
+// <cotangent, slope>, its bound, and the sum of magnitudes.
+struct Weighed {
+  double sum = 0, error = 0, scale = 0;
+};
+Weighed weigh(const Numbers& cotangent, const Slope& s) {
+  Weighed w;
+  for (std::size_t m = 0; m < cotangent.size(); ++m) {
+    w.sum += cotangent[m] * s.value[m];
+    w.error += std::abs(cotangent[m]) * s.error[m];
+    w.scale += std::abs(cotangent[m] * s.value[m]);
+  }
+  return w;
+}
+
+// What a rule may round: some hundred operations' worth, relative to the terms it adds up.
+constexpr double rounding = 512 * epsilon;
+
+}  // namespace
+
+Truth truth(const Problem& p, const Numbers& cotangent, std::uint64_t seed) {
+  std::size_t count = 0;
+  for (const Input& in : p.inputs)
+    if (in.active()) count += in.values.size();
+  const std::vector<Tensor> at = leaves(p.inputs);
+  const Numbers middle = numbers_of(p.f(at));
+  Truth t;
+  t.of.resize(p.inputs.size());
+  t.scale.assign(p.inputs.size(), 0.0);
+  t.columns.resize(p.inputs.size());
+  t.complete = count <= most_columns;
+  t.exact = true;
+  for (std::size_t i = 0; i < p.inputs.size(); ++i) {
+    if (!p.inputs[i].active()) continue;
+    const std::size_t n = p.inputs[i].values.size();
+    for (const std::size_t k : chosen_elements(n, t.complete, samples_for(count), fold_in(seed, 1000 + i))) {
+      const std::vector<Numbers> direction = unit(p, i, k);
+      std::optional<Slope> exact;
+      if (t.exact) exact = exact_slope(p, direction);
+      t.exact = exact.has_value();
+      Slope column = difference(p, at, middle, direction);
+      // A bad estimate of the differences says nothing against the exact slope; a good one has the last word.
+      std::string apart;
+      if (exact && column.good) apart = compare_methods(*exact, column, i, k);
+      if (exact && !column.kink && apart.empty()) column = std::move(*exact);
+      if (t.disagreement.empty()) t.disagreement = std::move(apart);
+      t.good = t.good && column.good;
+      const Weighed w = weigh(cotangent, column);
+      t.scale[i] = std::max(t.scale[i], w.scale);
+      t.of[i].push_back({k, w.sum, w.error, column.kink});
+      if (t.complete) t.columns[i].push_back(std::move(column));
+    }
+    for (Truth::Entry& e : t.of[i]) e.bound = 2 * e.bound + rounding * t.scale[i];
+    for (std::uint64_t r = 0; r < (t.complete || count >= 20000 ? 1u : 3u) && n > 0; ++r) {
+      std::vector<Numbers> direction = unit(p, i, 0);
+      direction[i] = signed_numbers(fold_in(fold_in(seed, 2000 + i), r), static_cast<std::int64_t>(n));
+      std::optional<Slope> slope;
+      if (t.exact && t.disagreement.empty()) slope = exact_slope(p, direction);
+      if (!slope) slope = difference(p, at, middle, direction);
+      if (!slope->good) continue;
+      const Weighed w = weigh(cotangent, *slope);
+      t.along.push_back(
+          {i, std::move(direction[i]), w.sum,
+           2 * w.error + rounding * (w.scale + t.scale[i] * std::sqrt(static_cast<double>(n)))});
+    }
+  }
+  return t;
+}
+
+}  // namespace opgrad::gradtests

@@ -1,0 +1,4 @@
+// The line without a record.
+#include "../../graph/registry.h"
+
+OPGRAD_REGISTER()
