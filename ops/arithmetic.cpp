@@ -6,15 +6,6 @@ namespace {
 
 using Binary = Tensor (*)(const Operand&, const Operand&);
 
-// Both operands from [low, high), of equal shapes and of shapes that broadcast.
-template <Binary f, int low = -2, int high = 2>
-Examples two() {
-  return {{{sample({2, 3}, low, high), sample({2, 3}, low, high)},
-           [](std::span<const Tensor> x) { return f(x[0], x[1]); }},
-          {{sample({3, 1}, low, high), sample({2, 1, 4}, low, high)},
-           [](std::span<const Tensor> x) { return f(x[0], x[1]); }}};
-}
-
 // maximum and minimum: where both are equal.
 template <Binary f>
 Kinks first_wins() {
@@ -62,7 +53,7 @@ constinit const Op records::add_op{
         [](const Tensor&, const Tensor& dy, Wanted) {
           return Grads{dy, dy};
         },
-    .examples = two<add>,
+    .examples = examples_of<add>,
     .bad_calls = two_bad<add>};
 Tensor add(const Operand& a, const Operand& b) { return binary(records::add_op, a, b); }
 
@@ -76,7 +67,7 @@ constinit const Op records::subtract_op{.name = "subtract",
                                             [](const Tensor&, const Tensor& dy, Wanted wanted) {
                                               return Grads{dy, wanted(1) ? -dy : Tensor()};
                                             },
-                                        .examples = two<subtract>,
+                                        .examples = examples_of<subtract>,
                                         .bad_calls = two_bad<subtract>};
 Tensor subtract(const Operand& a, const Operand& b) { return binary(records::subtract_op, a, b); }
 
@@ -96,7 +87,7 @@ constinit const Op records::multiply_op{
           if (is_number(y.input(0), 1)) return y.input(1);
           return is_number(y.input(1), 1) ? y.input(0) : y;
         },
-    .examples = two<multiply>,
+    .examples = examples_of<multiply>,
     .bad_calls = two_bad<multiply>};
 Tensor multiply(const Operand& a, const Operand& b) { return binary(records::multiply_op, a, b); }
 
@@ -113,7 +104,7 @@ constinit const Op records::divide_op{
           return Grads{da, wanted(1) ? -(da * y) : Tensor()};
         },
     .simplify = [](const Tensor& y) { return is_number(y.input(1), 1) ? y.input(0) : y; },
-    .examples = two<divide, 1, 3>,
+    .examples = examples_of<divide, 1, 3>,
     .bad_calls = two_floats_bad<divide>};
 Tensor divide(const Operand& a, const Operand& b) { return binary(records::divide_op, a, b); }
 
@@ -173,7 +164,8 @@ Grads pow_backward(const Tensor& y, const Tensor& dy, Wanted wanted) {
     if (const auto n = number_of(b))
       grads[0] = *n == 0 ? zeros_like(a) : dy * (*n * pow(a, *n - 1));
     else
-      grads[0] = dy * (b * pow(a, where(equal(b, 0), 1, b) - 1));
+      // 0 0^-1 is NaN; elsewhere b stays as it is, for the sake of the second derivative.
+      grads[0] = dy * (b * pow(where(equal(abs(a) + abs(b), 0), 1, a), b - 1));
   }
   if (wanted(1)) grads[1] = dy * (y * log(where(a > 0, a, 1)));
   return grads;
@@ -192,6 +184,12 @@ constinit const Op records::pow_op{
         [] {
           return Examples{{{sample({2, 3}, 0.5, 2), sample({3}, -2, 2)},
                            [](std::span<const Tensor> x) { return pow(x[0], x[1]); }},
+                          {{sample({3}, 0.5, 2), sample({3}, 0, 0)},
+                           [](std::span<const Tensor> x) { return pow(x[0], x[1]); }},
+                          {{sample({3}, 0, 0)},
+                           [](std::span<const Tensor> x) {
+                             return pow(x[0], cast(tensor({0, 1, 2}), x[0].dtype()));
+                           }},
                           {{sample({2, 3}, -2, 2)}, [](std::span<const Tensor> x) { return pow(x[0], 3); }},
                           {{sample({4}, 0.5, 2)}, [](std::span<const Tensor> x) { return pow(x[0], -1.5); }},
                           {{sample({4}, -1, 1)}, [](std::span<const Tensor> x) { return pow(2, x[0]); }}};
@@ -218,7 +216,7 @@ constinit const Op records::maximum_op{
           return Grads{wanted(0) ? where(a_wins, dy, 0) : Tensor(),
                        wanted(1) ? where(a_wins, 0, dy) : Tensor()};
         },
-    .examples = two<maximum>,
+    .examples = examples_of<maximum>,
     .kinks = first_wins<maximum>,
     .bad_calls = two_bad<maximum>};
 Tensor maximum(const Operand& a, const Operand& b) { return binary(records::maximum_op, a, b); }
@@ -236,7 +234,7 @@ constinit const Op records::minimum_op{
           return Grads{wanted(0) ? where(a_wins, dy, 0) : Tensor(),
                        wanted(1) ? where(a_wins, 0, dy) : Tensor()};
         },
-    .examples = two<minimum>,
+    .examples = examples_of<minimum>,
     .kinks = first_wins<minimum>,
     .bad_calls = two_bad<minimum>};
 Tensor minimum(const Operand& a, const Operand& b) { return binary(records::minimum_op, a, b); }

@@ -113,13 +113,13 @@ Sample integers(const Shape& shape, double low, double high, DType dtype = DType
 template <Tensor (*f)(const Operand&), int low = -2, int high = 2>
 Examples examples_of() {
   const auto call = [](std::span<const Tensor> x) { return f(x[0]); };
-  return {{{sample({3, 4}, low, high)}, call}, {{sample({}, low, high)}, call}};
+  return {{{sample({3, 3}, low, high)}, call}, {{sample({}, low, high)}, call}};
 }
 template <Tensor (*f)(const Operand&, const Operand&), int low = -2, int high = 2>
 Examples examples_of() {
   const auto s = [](const Shape& shape) { return sample(shape, low, high); };
   const auto call = [](std::span<const Tensor> x) { return f(x[0], x[1]); };
-  return {{{s({2, 3}), s({2, 3})}, call}, {{s({3, 1}), s({2, 1, 4})}, call}};
+  return {{{s({3, 3}), s({3, 3})}, call}, {{s({3, 1}), s({2, 1, 4})}, call}};
 }
 template <Tensor (*f)(const Operand&, const Operand&, const Operand&), int low = -2, int high = 2>
 Examples examples_of() {

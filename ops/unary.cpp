@@ -6,11 +6,6 @@ namespace {
 
 using Unary = Tensor (*)(const Operand&);
 
-template <Unary f, int low = -3, int high = 3>
-Examples one() {
-  return {{{sample({2, 3}, low, high)}, [](std::span<const Tensor> x) { return f(x[0]); }}};
-}
-
 template <Unary f>
 BadCalls one_bad() {
   return {{"needs f32 or f64 and was given i32[2]", [] { f(zeros({2}, DType::i32)); }},
@@ -33,7 +28,7 @@ constinit const Op records::exp_op{
     .shape = same_float,
     .forward = map1<[](auto x) { return exp(x); }>,
     .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{dy * y}; },
-    .examples = one<exp>,
+    .examples = examples_of<exp, -3, 3>,
     .bad_calls = one_bad<exp>};
 Tensor exp(const Operand& x) { return unary(records::exp_op, x); }
 
@@ -45,7 +40,7 @@ constinit const Op records::log_op{
     .shape = same_float,
     .forward = map1<[](auto x) { return log(x); }>,
     .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{dy / y.input(0)}; },
-    .examples = one<log, 1, 4>,
+    .examples = examples_of<log, 1, 4>,
     .bad_calls = one_bad<log>};
 Tensor log(const Operand& x) { return unary(records::log_op, x); }
 
@@ -57,7 +52,7 @@ constinit const Op records::sqrt_op{
     .shape = same_float,
     .forward = map1<[](auto x) { return sqrt(x); }>,
     .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{dy * 0.5 / y}; },
-    .examples = one<sqrt, 1, 4>,
+    .examples = examples_of<sqrt, 1, 4>,
     .bad_calls = one_bad<sqrt>};
 Tensor sqrt(const Operand& x) { return unary(records::sqrt_op, x); }
 
@@ -69,7 +64,7 @@ constinit const Op records::tanh_op{
     .shape = same_float,
     .forward = map1<[](auto x) { return tanh(x); }>,
     .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{dy * (1 - y * y)}; },
-    .examples = one<tanh>,
+    .examples = examples_of<tanh, -3, 3>,
     .bad_calls = one_bad<tanh>};
 Tensor tanh(const Operand& x) { return unary(records::tanh_op, x); }
 
@@ -81,7 +76,7 @@ constinit const Op records::sigmoid_op{
     .shape = same_float,
     .forward = map1<[](auto x) { return sigmoid(x); }>,
     .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{dy * (y * (1 - y))}; },
-    .examples = one<sigmoid>,
+    .examples = examples_of<sigmoid, -3, 3>,
     .bad_calls = one_bad<sigmoid>};
 Tensor sigmoid(const Operand& x) { return unary(records::sigmoid_op, x); }
 
@@ -93,7 +88,7 @@ constinit const Op records::relu_op{
     .shape = same_float,
     .forward = map1<[](auto x) { return max(0, x); }>,
     .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{gate(y, dy)}; },
-    .examples = one<relu>,
+    .examples = examples_of<relu, -3, 3>,
     .kinks =
         [] {
           return Kinks{{"0 at 0",
@@ -139,7 +134,7 @@ constinit const Op records::abs_op{.name = "abs",
                                          const Tensor x = y.input(0);
                                          return Grads{where(x > 0, dy, where(x < 0, -dy, 0))};
                                        },
-                                   .examples = one<abs>,
+                                   .examples = examples_of<abs, -3, 3>,
                                    .kinks =
                                        [] {
                                          return Kinks{{"0 at 0",

@@ -284,3 +284,28 @@ TEST_CASE("bad calls: a record without examples or bad calls, or with too few, i
   };
   CHECK(incomplete(op) == "no bad call has the number -1");
 }
+
+TEST_CASE("bad calls: attributes that are missing, or that the record would lose, are refused") {
+  struct Number {
+    std::int64_t n = 3;
+  };
+  const Tensor x = zeros({2}, DType::i64);
+  CHECK(contains(message([&] { make(*find_op("one_hot"), {x.node()}, {}); }),
+                 "one_hot: its record has .attributes and the node was made without"));
+  CHECK(contains(message([&] { make(*find_op("negate"), {x.node()}, {}, Number{}); }),
+                 "negate: the node was made with attributes, which its record would lose"));
+  CHECK(contains(message([&] {
+                   make(*find_op("negate"), {x.node(), x.node()}, {});
+                 }),
+                 "negate: takes 1 inputs and was given 2"));
+  CHECK(contains(message([&] { make(*find_op("negate"), {nullptr}, {}); }),
+                 "negate: input 0 is an empty Tensor"));
+}
+
+TEST_CASE("bad calls: extreme but sound ones run: steps never taken, and many images of nothing") {
+  const Tensor image = ones({1, 3, 3, 1}), kernel = ones({3, 3, 1, 1});
+  CHECK(conv2d(image, kernel, {.strides = {INT64_MAX, INT64_MAX}}).item() == 9);
+  CHECK(conv2d(image, ones({1, 1, 1, 1}), {.strides = {3, 3}, .dilations = {INT64_MAX, INT64_MAX}}).item() ==
+        1);
+  CHECK(max_pool2d(zeros({std::int64_t{1} << 40, 4, 4, 0}), {2, 2}, {2, 2}).to_vector<float>().empty());
+}

@@ -27,8 +27,10 @@ inline constexpr double f32_slack = 64 * 1.1920929e-7 / 2;
 // Wrong gradients made from a right one.
 struct Control {
   const char* kind;  // "scaled", "added", "zeroed", "sign", "transposed", "rot180"
-  // The changed gradient, or nothing where the kind is not legal for the shape.
-  std::optional<Numbers> (*change)(const Numbers& g, const Shape& shape, DType dtype, std::uint64_t seed);
+  // The changed gradient, or nothing where the kind is not legal for the shape. What changes one element
+  // takes it from `places`: those that are compared one by one.
+  std::optional<Numbers> (*change)(const Numbers& g, const Shape& shape, DType dtype, std::uint64_t seed,
+                                   std::span<const std::size_t> places);
 };
 std::span<const Control> controls();
 

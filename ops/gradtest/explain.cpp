@@ -27,7 +27,7 @@ Numbers short_numbers(std::uint64_t seed, std::size_t n) {
 void measure_anew(Truth& t, const Problem& p, const Numbers& cotangent) {
   for (std::size_t i = 0; i < t.of.size(); ++i)
     for (Truth::Entry& e : t.of[i]) {
-      const Slope column = difference(p, unit(p, i, e.element));
+      const Slope column = Probe(p).difference(unit(p, i, e.element));
       e.kink = column.kink || !column.good;
       e.value = e.bound = 0;
       for (std::size_t m = 0; m < cotangent.size(); ++m) {

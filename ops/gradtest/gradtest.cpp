@@ -160,13 +160,13 @@ class Run {
     double best_share = -1;
     for (std::uint64_t attempt = 0; attempt < 8 && best_share < 0.05; ++attempt) {
       Judged j{order, p, signed_numbers(fold_in(fold_in(seed, 31), attempt), outputs), {}, {}};
-      j.truth = truth(p, j.cotangent, seed);
+      j.claimed = gradient(p, j.cotangent);
+      j.truth = truth(p, j.cotangent, seed, &j.claimed.of);
       const double share = least_share(j.truth);
       if (share <= best_share) continue;
       best = std::move(j);
       best_share = share;
     }
-    best.claimed = gradient(p, best.cotangent);
     return best;
   }
 

@@ -109,10 +109,11 @@ std::optional<IndependentOracle::Draw> IndependentOracle::measured(std::size_t e
     if (s != 0) x[i][k] += s;
     return value(x);
   };
-  // So small that no two numbers of one input exchange their order within a step.
+  // So small that no two numbers of one input exchange their order within a step; where all are one number on
+  // purpose, there is no order to keep.
   double h = 1 / 256.0;
   for (const Sample& s : e.inputs)
-    if (s.dtype == DType::f64)
+    if (s.dtype == DType::f64 && s.low < s.high)
       h = std::min(h, (s.high - s.low) / static_cast<double>(8 * std::max<std::int64_t>(1, s.shape.numel())));
   const double allowed = bound * d.scale / 4;
   for (std::size_t i = 0; i < d.x.size(); ++i) {

@@ -78,9 +78,11 @@ void check_controls(GradtestRow& row, const Case& c, const Judged& j, const std:
   for (std::size_t i = 0; i < claimed.size(); ++i) {
     // What is zero everywhere has nothing to rearrange; that not all inputs are so is checked elsewhere.
     if (j.truth.of[i].empty() || std::ranges::all_of(claimed[i], [](double g) { return g == 0; })) continue;
+    std::vector<std::size_t> places;
+    for (const Truth::Entry& e : j.truth.of[i]) places.push_back(e.element);
     for (const Control& control : controls()) {
       const std::optional<Numbers> wrong =
-          control.change(claimed[i], j.problem.inputs[i].shape, dtype, c.seed);
+          control.change(claimed[i], j.problem.inputs[i].shape, dtype, c.seed, places);
       if (!wrong) continue;
       Applied& count = applied[control.kind];
       ++count.legal;

@@ -16,7 +16,7 @@ constexpr std::size_t most_elements = 40;
 // All elements equal, or on three levels only.
 Problem tied(Problem p, bool all_equal) {
   for (Input& in : p.inputs) {
-    if (!in.active()) continue;
+    if (!in.active() || !(in.low < in.high)) continue;
     const double middle = in.low < 0 && in.high > 0 ? 0 : (in.low + in.high) / 2, width = in.high - in.low;
     for (double& x : in.values)
       x = all_equal ? middle

@@ -7,6 +7,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "../../core/random.h"
 
@@ -39,22 +40,23 @@ Extrapolated extrapolate(std::array<double, levels> d, int power) {
       d[at] += (d[at] - d[at - 1]) / factor;
     }
   }
-  // The last column has one entry; the one beside it in the column before was overwritten, so both of the
-  // last corrections are seen through `before`.
-  return {d[levels - 1], std::abs(d[levels - 1] - before)};
+  // The best of this step with one term less, and the best without the smallest step (Ridders 1982).
+  const double best = d[levels - 1];
+  return {best, std::max(std::abs(best - before), std::abs(best - d[levels - 2]))};
 }
 
 // Values at steps +h/2^k and -h/2^k.
 struct Ladder {
   double h = 0;
   std::array<Numbers, levels> up, down;
+  double size = 0;  // of the greatest value, or of the terms of a dot product
 };
-Ladder climb(const Problem& p, std::span<const Tensor> at, std::span<const Numbers> direction, double h) {
-  Ladder l{h, {}, {}};
+Ladder climb(const Probe& probe, std::span<const Numbers> direction, double h) {
+  Ladder l{h, {}, {}, 0};
   for (std::size_t k = 0; k < levels; ++k) {
     const double step = h / static_cast<double>(1 << k);
-    l.up[k] = value_along(p, at, direction, step);
-    l.down[k] = value_along(p, at, direction, -step);
+    l.up[k] = probe.value(direction, step, l.size);
+    l.down[k] = probe.value(direction, -step, l.size);
   }
   return l;
 }
@@ -63,8 +65,7 @@ enum class Side { central, left, right };
 
 Slope slope_of(const Ladder& l, const Numbers& middle, Side side) {
   Slope s;
-  double size = 0;
-  for (std::size_t k = 0; k < levels; ++k) size = std::max({size, greatest(l.up[k]), greatest(l.down[k])});
+  const double size = l.size;
   const double smallest = l.h / static_cast<double>(1 << (levels - 1));
   for (std::size_t m = 0; m < middle.size(); ++m) {
     std::array<double, levels> d{};
@@ -105,19 +106,37 @@ bool apart(const Slope& a, const Slope& b) {
 
 }  // namespace
 
-Slope difference(const Problem& p, std::span<const Numbers> direction) {
-  const std::vector<Tensor> at = leaves(p.inputs);
-  return difference(p, at, numbers_of(p.f(at)), direction);
+Probe::Probe(const Problem& p, const Numbers* weights) : p_(p), at_(leaves(p.inputs)), weights_(weights) {
+  double size = 0;
+  middle_ = weighed(numbers_of(p.f(at_)), size);
 }
 
-Slope difference(const Problem& p, std::span<const Tensor> at, const Numbers& middle,
-                 std::span<const Numbers> direction) {
+Numbers Probe::value(std::span<const Numbers> direction, double t, double& size) const {
+  return weighed(value_along(p_, at_, direction, t), size);
+}
+
+Numbers Probe::weighed(Numbers values, double& size) const {
+  if (!weights_) {
+    size = std::max(size, greatest(values));
+    return values;
+  }
+  double sum = 0, terms = 0;
+  for (std::size_t m = 0; m < values.size(); ++m) {
+    sum += (*weights_)[m] * values[m];
+    terms += std::abs((*weights_)[m] * values[m]);
+  }
+  size = std::max(size, terms);
+  return {sum};
+}
+
+Slope Probe::difference(std::span<const Numbers> direction) const {
+  const Numbers& middle = middle_;
   Slope best;
   best.good = false;
   double best_error = std::numeric_limits<double>::infinity(), h = first_step;
   Ladder last;
   for (int i = 0; i < attempts; ++i, h *= shrink) {
-    last = climb(p, at, direction, h);
+    last = climb(*this, direction, h);
     // A kink at the point itself stays, however small the step, and the central difference there is the mean
     // of two slopes, with a beautiful error estimate.
     Slope sides = between(slope_of(last, middle, Side::left), slope_of(last, middle, Side::right));
@@ -150,11 +169,18 @@ namespace {
 constexpr std::size_t most_columns = 160;
 std::size_t samples_for(std::size_t count) { return count < 20000 ? 12 : 3; }
 
-std::vector<std::size_t> chosen_elements(std::size_t n, bool all, std::size_t sampled, std::uint64_t seed) {
-  std::vector<std::size_t> chosen;
-  if (all || n <= sampled) {
-    for (std::size_t k = 0; k < n; ++k) chosen.push_back(k);
-    return chosen;
+std::vector<std::size_t> chosen_elements(std::size_t n, bool all, std::size_t sampled, std::uint64_t seed,
+                                         const Numbers* claimed) {
+  std::vector<std::size_t> chosen(n);
+  std::iota(chosen.begin(), chosen.end(), std::size_t{0});
+  if (all || n <= sampled) return chosen;
+  if (claimed) {
+    const auto greatest = chosen.begin() + static_cast<std::ptrdiff_t>((sampled + 1) / 2);
+    std::ranges::nth_element(chosen, greatest, std::greater(),
+                             [&](std::size_t k) { return std::abs((*claimed)[k]); });
+    chosen.erase(greatest, chosen.end());
+  } else {
+    chosen.clear();
   }
   for (std::size_t k = 0; k < sampled; ++k) chosen.push_back(static_cast<std::size_t>(fold_in(seed, k) % n));
   std::ranges::sort(chosen);
@@ -178,10 +204,6 @@ std::string compare_methods(const Slope& exact, const Slope& measured, std::size
   return {};
 }
 
-}  // namespace
-
-namespace {
-
 // <cotangent, slope>, its bound, and the sum of magnitudes.
 struct Weighed {
   double sum = 0, error = 0, scale = 0;
@@ -201,47 +223,60 @@ constexpr double rounding = 512 * epsilon;
 
 }  // namespace
 
-Truth truth(const Problem& p, const Numbers& cotangent, std::uint64_t seed) {
+Truth truth(const Problem& p, const Numbers& cotangent, std::uint64_t seed,
+            const std::vector<Numbers>* claimed) {
   std::size_t count = 0;
   for (const Input& in : p.inputs)
     if (in.active()) count += in.values.size();
-  const std::vector<Tensor> at = leaves(p.inputs);
-  const Numbers middle = numbers_of(p.f(at));
   Truth t;
   t.of.resize(p.inputs.size());
   t.scale.assign(p.inputs.size(), 0.0);
   t.columns.resize(p.inputs.size());
   t.complete = count <= most_columns;
   t.exact = true;
+  // Of a large function only what the cotangent makes of its result is looked at: one number.
+  const Probe probe(p, t.complete ? nullptr : &cotangent);
+  const Numbers weights = t.complete ? cotangent : Numbers{1};
   for (std::size_t i = 0; i < p.inputs.size(); ++i) {
     if (!p.inputs[i].active()) continue;
     const std::size_t n = p.inputs[i].values.size();
-    for (const std::size_t k : chosen_elements(n, t.complete, samples_for(count), fold_in(seed, 1000 + i))) {
+    for (const std::size_t k : chosen_elements(n, t.complete, samples_for(count), fold_in(seed, 1000 + i),
+                                               claimed ? &(*claimed)[i] : nullptr)) {
       const std::vector<Numbers> direction = unit(p, i, k);
       std::optional<Slope> exact;
       if (t.exact) exact = exact_slope(p, direction);
       t.exact = exact.has_value();
-      Slope column = difference(p, at, middle, direction);
+      Weighed w;
+      if (exact && !t.complete) {
+        w = weigh(cotangent, *exact);
+        exact = Slope{{w.sum}, {w.error}};
+      }
+      Slope column = probe.difference(direction);
       // A bad estimate of the differences says nothing against the exact slope; a good one has the last word.
       std::string apart;
       if (exact && column.good) apart = compare_methods(*exact, column, i, k);
       if (exact && !column.kink && apart.empty()) column = std::move(*exact);
       if (t.disagreement.empty()) t.disagreement = std::move(apart);
       t.good = t.good && column.good;
-      const Weighed w = weigh(cotangent, column);
-      t.scale[i] = std::max(t.scale[i], w.scale);
-      t.of[i].push_back({k, w.sum, w.error, column.kink});
+      const double terms = w.scale;
+      w = weigh(weights, column);
+      t.scale[i] = std::max({t.scale[i], w.scale, terms});
+      t.of[i].push_back({k, w.sum, w.error, column.kink, column.good});
       if (t.complete) t.columns[i].push_back(std::move(column));
     }
     for (Truth::Entry& e : t.of[i]) e.bound = 2 * e.bound + rounding * t.scale[i];
     for (std::uint64_t r = 0; r < (t.complete || count >= 20000 ? 1u : 3u) && n > 0; ++r) {
       std::vector<Numbers> direction = unit(p, i, 0);
       direction[i] = signed_numbers(fold_in(fold_in(seed, 2000 + i), r), static_cast<std::int64_t>(n));
+      // Of many elements each moves little, or every step would cross a kink.
+      if (!t.complete)
+        for (double& v : direction[i]) v /= std::sqrt(static_cast<double>(n));
       std::optional<Slope> slope;
       if (t.exact && t.disagreement.empty()) slope = exact_slope(p, direction);
-      if (!slope) slope = difference(p, at, middle, direction);
+      const bool whole = slope.has_value();
+      if (!slope) slope = probe.difference(direction);
       if (!slope->good) continue;
-      const Weighed w = weigh(cotangent, *slope);
+      const Weighed w = weigh(whole ? cotangent : weights, *slope);
       t.along.push_back(
           {i, std::move(direction[i]), w.sum,
            2 * w.error + rounding * (w.scale + t.scale[i] * std::sqrt(static_cast<double>(n)))});

@@ -21,10 +21,21 @@ std::optional<Slope> exact_slope(const Problem& p, std::span<const Numbers> dire
 // Central differences, extrapolated to step 0 by Neville's scheme (Richardson 1911), whose last two entries
 // estimate the error. The step shrinks until the estimate is good. Where it stays bad, the one-sided slopes
 // are extrapolated likewise, and if both are good and differ, there is a kink.
-Slope difference(const Problem& p, std::span<const Numbers> direction);
-// The same where the leaves and the value at x are known.
-Slope difference(const Problem& p, std::span<const Tensor> at, const Numbers& middle,
-                 std::span<const Numbers> direction);
+class Probe {
+ public:
+  // With weights, of the number <weights, f> in place of f.
+  explicit Probe(const Problem& p, const Numbers* weights = nullptr);
+  Slope difference(std::span<const Numbers> direction) const;
+  // f at x + t * direction; `size` grows to that of the greatest term.
+  Numbers value(std::span<const Numbers> direction, double t, double& size) const;
+
+ private:
+  Numbers weighed(Numbers values, double& size) const;
+  const Problem& p_;
+  std::vector<Tensor> at_;
+  const Numbers* weights_;
+  Numbers middle_;
+};
 
 // A direction along one element of one input; no numbers for the others, which do not move.
 std::vector<Numbers> unit(const Problem& p, std::size_t input, std::size_t element);
@@ -35,6 +46,7 @@ struct Truth {
     std::size_t element;
     double value, bound;
     bool kink = false;
+    bool good = true;  // else the bound is a guess
   };
   std::vector<std::vector<Entry>> of;  // per input; empty where inactive
   // <cotangent, J v> for random directions v within one input: the adjoint test sees every element at once.
@@ -52,6 +64,8 @@ struct Truth {
   bool exact = false;                       // without differences
   std::string disagreement;                 // dual numbers and differences of values differ, and where
 };
-Truth truth(const Problem& p, const Numbers& cotangent, std::uint64_t seed);
+// Of a large function, elements are chosen at random and among the greatest of `claimed`.
+Truth truth(const Problem& p, const Numbers& cotangent, std::uint64_t seed,
+            const std::vector<Numbers>* claimed = nullptr);
 
 }  // namespace opgrad::gradtests

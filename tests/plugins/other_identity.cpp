@@ -4,7 +4,7 @@
 #include "idle.h"
 
 extern "C" {
-extern const opgrad::PluginDescription opgrad_plugin;
+extern __attribute__((weak)) const opgrad::PluginDescription opgrad_plugin;
 const opgrad::PluginDescription opgrad_plugin = {opgrad::plugin_magic, opgrad::library_version,
                                                  sizeof(opgrad::Op),
                                                  reinterpret_cast<const void*>(&std::puts)};

@@ -2,7 +2,7 @@
 #include "idle.h"
 
 extern "C" {
-extern const opgrad::PluginDescription opgrad_plugin;
+extern __attribute__((weak)) const opgrad::PluginDescription opgrad_plugin;
 const opgrad::PluginDescription opgrad_plugin = {opgrad::plugin_magic, opgrad::library_version,
                                                  sizeof(opgrad::Op) + 8, &opgrad_registry_identity};
 }

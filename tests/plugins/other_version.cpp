@@ -2,7 +2,7 @@
 #include "idle.h"
 
 extern "C" {
-extern const opgrad::PluginDescription opgrad_plugin;
+extern __attribute__((weak)) const opgrad::PluginDescription opgrad_plugin;
 const opgrad::PluginDescription opgrad_plugin = {opgrad::plugin_magic, "99.1.0", sizeof(opgrad::Op),
                                                  &opgrad_registry_identity};
 }
