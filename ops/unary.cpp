@@ -91,9 +91,9 @@ constinit const Op records::relu_op{
     .examples = examples_of<relu, -3, 3>,
     .kinks =
         [] {
-          return Kinks{{"0 at 0",
-                        {{{3}, {-0.5, 0, 0.5}, {0, 0, 1}}},
-                        [](std::span<const Tensor> x) { return relu(x[0]); }}};
+          return Kinks{{"0 at 0", {{{3}, {-0.5, 0, 0.5}, {0, 0, 1}}}, [](std::span<const Tensor> x) {
+                          return relu(x[0]);
+                        }}};
         },
     .bad_calls = one_bad<relu>};
 Tensor relu(const Operand& x) { return unary(records::relu_op, x); }
@@ -111,10 +111,9 @@ constinit const Op records::gate_op{
         },
     .examples =
         [] {
-          return Examples{{{sample({3, 4}), sample({3, 4})},
-                           [](std::span<const Tensor> x) { return gate(x[0], x[1]); }},
-                          {{sample({5}), sample({5})},
-                           [](std::span<const Tensor> x) { return gate(x[0], x[1]); }}};
+          return Examples{
+              {{sample({3, 4}), sample({3, 4})}, [](std::span<const Tensor> x) { return gate(x[0], x[1]); }},
+              {{sample({5}), sample({5})}, [](std::span<const Tensor> x) { return gate(x[0], x[1]); }}};
         },
     .bad_calls =
         [] {

@@ -1,5 +1,5 @@
 // The command: reads the command line and hands over to one subcommand, each in a file of its own. Exit
-// codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.
+// codes: 0 done, 1 failed, 2 wrong usage (ops and gradtest: 4), 130 stopped by Ctrl-C.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>

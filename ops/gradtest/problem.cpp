@@ -126,6 +126,7 @@ Gradient gradient(const Problem& p, const Numbers& cotangent, DType under_test) 
 
 std::optional<Problem> derived(const Problem& p, std::uint64_t seed) {
   const Tensor y = p.f(leaves(p.inputs));
+  if (y.dtype() != DType::f64) return std::nullopt;
   const std::size_t n = p.inputs.size();
   std::vector<bool> active;
   for (const Input& in : p.inputs) active.push_back(in.active());

@@ -184,7 +184,7 @@ std::vector<std::size_t> chosen_elements(std::size_t n, bool all, std::size_t sa
   }
   for (std::size_t k = 0; k < sampled; ++k) chosen.push_back(static_cast<std::size_t>(fold_in(seed, k) % n));
   std::ranges::sort(chosen);
-  chosen.erase(std::ranges::unique(chosen).begin(), chosen.end());
+  chosen.erase(std::unique(chosen.begin(), chosen.end()), chosen.end());
   return chosen;
 }
 
