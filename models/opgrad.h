@@ -2,6 +2,7 @@
 #pragma once
 #include "../core/error.h"
 #include "../graph/grad.h"
+#include "../graph/plugin.h"
 #include "../graph/registry.h"
 #include "../graph/run.h"
 #include "../ops/custom_gradient.h"

@@ -11,7 +11,7 @@
 namespace opgrad::gradtests {
 namespace {
 
-constexpr std::size_t most_elements = 40;
+constexpr std::size_t most_elements = 250;
 
 // All elements equal, or on three levels only.
 Problem tied(Problem p, bool all_equal) {

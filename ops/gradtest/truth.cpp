@@ -166,7 +166,7 @@ namespace {
 
 // Up to this many columns in all, every element is looked at; beyond, a few of each input, and fewer in a
 // network of many weights.
-constexpr std::size_t most_columns = 160;
+constexpr std::size_t most_columns = 400;
 std::size_t samples_for(std::size_t count) { return count < 20000 ? 12 : 3; }
 
 std::vector<std::size_t> chosen_elements(std::size_t n, bool all, std::size_t sampled, std::uint64_t seed,
