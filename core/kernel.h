@@ -26,9 +26,10 @@ struct Kernel {
   using Function = void (*)(const KernelArgs&);
   Function run = nullptr;
   Function dual = nullptr;
+  int inputs = 0;  // how many it takes; 0: not said
 
   constexpr Kernel() = default;
-  constexpr Kernel(Function f, Function d = nullptr) : run(f), dual(d) {}
+  constexpr Kernel(Function f, Function d = nullptr, int count = 0) : run(f), dual(d), inputs(count) {}
   template <class F>
   requires std::is_convertible_v<F, Function>
   constexpr Kernel(F f) : run(f) {}

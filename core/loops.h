@@ -207,7 +207,8 @@ constexpr Kernel make_map() {
     dual = [](const KernelArgs& a) {
       run_dual<F, contains(types, Types::mask_first)>(a, std::make_index_sequence<arity>{});
     };
-  return Kernel([](const KernelArgs& a) { run_map(a, map_table<F, arity, types>); }, dual);
+  return Kernel([](const KernelArgs& a) { run_map(a, map_table<F, arity, types>); }, dual,
+                static_cast<int>(arity));
 }
 
 }  // namespace detail
@@ -422,7 +423,7 @@ void run_fold_dual(const KernelArgs& a) {
 template <class C, Types types = Types::numbers>
 inline constexpr Kernel fold =
     Kernel([](const KernelArgs& a) { detail::run_fold(a.in[0], a.out, detail::fold_table<C, types>); },
-           [](const KernelArgs& a) { detail::run_fold_dual<C>(a); });
+           [](const KernelArgs& a) { detail::run_fold_dual<C>(a); }, 1);
 
 // The identity is -0, since 0 + -0 would lose the sign of a lone -0; the empty sum is 0.
 struct Sum {

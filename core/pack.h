@@ -50,6 +50,7 @@ struct Mask {
     return *this;
   }
   bool operator[](int lane) const { return v[lane] != 0; }
+  explicit operator bool() const = delete;  // no if, no ?: in a kernel: select(condition, a, b)
 
   [[gnu::always_inline]] friend Mask operator!(const Mask& a) { return Mask(a.v ^ 1); }
   [[gnu::always_inline]] friend Mask operator&(const Mask& a, const Mask& b) { return Mask(a.v & b.v); }
@@ -98,6 +99,7 @@ struct Pack {
     return *this;
   }
   T operator[](int lane) const { return v[lane]; }
+  explicit operator bool() const = delete;  // no if, no ?: in a kernel: select(x != 0, a, b)
   [[gnu::always_inline]] static Pack load(const void* numbers) {
     Pack p;
     std::memcpy(&p.v, numbers, sizeof p.v);

@@ -134,17 +134,24 @@ std::vector<Tensor> sweep(const Operand& y_operand, Tensor dy, std::span<const T
     Grads grads =
         other ? (*other)(Tensor::share(n), dn, wanted) : n->op->backward(Tensor::share(n), dn, wanted);
     if (grads.size() != n->arity)
-      throw InternalError(fmt::format("the backward rule of {} gave {} gradients for {} inputs", n->op->name,
-                                      grads.size(), n->arity));
+      fail(
+          fmt::format(
+              "the backward rule of {} gave {} gradient{} for {} input{}; it must return one for each input, "
+              "an empty Tensor() where there is none",
+              n->op->name, grads.size(), grads.size() == 1 ? "" : "s", n->arity, n->arity == 1 ? "" : "s"),
+          n->origin->where);
     for (std::uint32_t k = b.first[i]; k < b.first[i + 1]; ++k) {
       Tensor& g = grads[k - b.first[i]];
       const std::uint32_t input = b.inputs[k];
       if (!leads[input] || !g) continue;
       const Node* in = b.nodes[input];
       if (g.node()->shape != in->shape || g.node()->dtype != in->dtype)
-        throw UserError(fmt::format("grad: the backward rule of {} gave {} for input {}, which is {}",
-                                    n->op->name, to_string(Type{g.dtype(), g.shape()}), k - b.first[i],
-                                    to_string(Type{in->dtype, shape_of(in->shape)})));
+        fail(fmt::format(
+                 "the backward rule of {} gave {} for input {}, which is {}; they must have one type: use "
+                 "sum_to, reshape or cast, or return an empty Tensor() where there is no gradient",
+                 n->op->name, to_string(Type{g.dtype(), g.shape()}), k - b.first[i],
+                 to_string(Type{in->dtype, shape_of(in->shape)})),
+             n->origin->where);
       Tensor& sum = cotangent[input];
       sum = sum ? add_any(sum, g) : std::move(g);
     }

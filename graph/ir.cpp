@@ -132,7 +132,14 @@ void check_inputs(const Op& op, std::span<Node* const> inputs, Location where) {
   if (op.arity < 0 && (n == 0 || n > most_inputs))
     refuse_node(op, fmt::format("takes 1 to {} inputs and was given {}", most_inputs, n), where);
   for (std::size_t i = 0; i < n; ++i)
-    if (!inputs[i]) refuse_node(op, fmt::format("input {} is an empty Tensor", i), where);
+    if (!inputs[i])
+      refuse_node(
+          op,
+          fmt::format(
+              "input {} is an empty Tensor, or an Operand that is a number; operand.tensor(\"{}\") is "
+              "a tensor in both cases",
+              i, op.name),
+          where);
 }
 
 }  // namespace

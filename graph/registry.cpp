@@ -63,6 +63,12 @@ std::string objection(const Op& op, const std::string& source, std::span<const E
                         : !op.backward                ? "a backward rule (or the word no_gradient)"
                                                       : nullptr;
   if (missing) return fmt::format("the record of \"{}\" lacks {}", op.name, missing);
+  if (op.forward.inputs && op.forward.inputs != op.arity)
+    return fmt::format(
+        "the record of \"{}\" says .arity = {}, but its kernel takes {} input{}; map1, map2 and map3 take as "
+        "many "
+        "as their names say",
+        op.name, op.arity, op.forward.inputs, op.forward.inputs == 1 ? "" : "s");
   for (const Entry& known : entries)
     if (known.op != &op && std::string_view(known.op->name) == op.name)
       return fmt::format(

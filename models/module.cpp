@@ -1,54 +1,36 @@
-// The tree of modules: names, weights, modes, files, the summary.
+// The tree of modules: names, parts, weights, modes, calls.
 #include "module.h"
 
 #include <cxxabi.h>
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cctype>
-#include <cmath>
 #include <cstdlib>
-#include <functional>
-#include <limits>
 #include <map>
 #include <mutex>
 #include <set>
-#include <span>
 #include <typeinfo>
 
-#include "../core/parallel.h"
 #include "../optim/optimizer.h"
-#include "safetensors.h"
+#include "initial_value.h"
+#include "module_state.h"
 
 namespace opgrad {
 
-namespace {
-constexpr ShapeId no_shape = std::numeric_limits<ShapeId>::max();
+std::string join(const std::string& path, const std::string& name) {
+  return path.empty() ? name : path + "/" + name;
+}
 
-struct Weight {
-  std::string name;
-  Parameter parameter;
-  bool statistic;
-  Initializer initializer;
-  std::int64_t fan_in, fan_out;
-};
-}  // namespace
-
-// Shared by all handles of a module. The lock covers what inference from several threads may touch: weights,
-// calls.
-struct ModuleState {
-  std::string type, name;
-  std::weak_ptr<ModuleState> parent;
-  std::vector<std::pair<std::string, std::shared_ptr<ModuleState>>> parts;
-  std::mutex lock;
-  std::vector<Weight> weights;
-  std::optional<std::uint64_t> seed;
-  bool training = true;
-  bool frozen = false;
-  std::atomic<ShapeId> output = no_shape;
-  std::uint64_t call_step = 0, calls = 0;
-};
+void walk(const State& root, const std::function<void(const std::string&, const State&)>& f) {
+  std::set<State> seen;
+  const auto visit = [&](const auto& self, const std::string& path, const State& s) -> void {
+    if (!seen.insert(s).second) return;
+    f(path, s);
+    for (const auto& [name, part] : s->parts) self(self, join(path, name), part);
+  };
+  visit(visit, "", root);
+}
 
 namespace {
 
@@ -66,22 +48,6 @@ std::uint64_t seed_of(const ModuleState& s) {
   for (auto up = s.parent.lock(); up; up = up->parent.lock())
     if (up->seed) return *up->seed;
   return 0;
-}
-
-std::string join(const std::string& path, const std::string& name) {
-  return path.empty() ? name : path + "/" + name;
-}
-
-// Calls f(path relative to `root`, state) for root and all below, in order, each state once.
-using State = std::shared_ptr<ModuleState>;
-void walk(const State& root, const std::function<void(const std::string&, const State&)>& f) {
-  std::set<State> seen;
-  const auto visit = [&](const auto& self, const std::string& path, const State& s) -> void {
-    if (!seen.insert(s).second) return;
-    f(path, s);
-    for (const auto& [name, part] : s->parts) self(self, join(path, name), part);
-  };
-  visit(visit, "", root);
 }
 
 // Keras's rule from class names to layer names: Conv2D -> conv2d, BatchNormalization -> batch_normalization.
@@ -107,67 +73,10 @@ void name_lone_module(ModuleState& s, const std::string& type) {
   s.name = n == 0 ? type : fmt::format("{}_{}", type, n);
 }
 
-template <class T>
-void fill(Initializer initializer, std::uint64_t stream, std::int64_t fan_in, std::int64_t fan_out,
-          std::span<T> out) {
-  const Key key{stream, 0};
-  const auto in = static_cast<double>(fan_in), both = static_cast<double>(fan_in + fan_out);
-  const auto uniform = [&](double limit) {
-    parallel_ranges(std::ssize(out), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
-      T* x = out.data() + begin;
-      fill_uniform(key, begin, end - begin, x);
-      for (std::int64_t i = 0; i < end - begin; ++i)
-        x[i] = static_cast<T>(limit * (2 * static_cast<double>(x[i]) - 1));
-    });
-  };
-  switch (initializer) {
-    case Initializer::glorot_uniform:
-      return uniform(std::sqrt(6 / both));
-    case Initializer::he_uniform:
-      return uniform(std::sqrt(6 / in));
-    case Initializer::he_normal: {
-      // The deviation of a standard normal cut at +-2 is this much less than 1.
-      const double scale = std::sqrt(2 / in) / 0.87962566103423978;
-      const std::int64_t n = std::ssize(out);
-      fill_normal(key, 0, n, out.data());
-      for (std::int64_t i = 0; i < n; ++i) {
-        T& x = out[static_cast<std::size_t>(i)];
-        for (std::int64_t again = i + n; std::abs(x) > 2; again += n) fill_normal(key, again, 1, &x);
-        x = static_cast<T>(scale * static_cast<double>(x));
-      }
-      return;
-    }
-    case Initializer::zeros:
-      return std::fill(out.begin(), out.end(), T(0));
-    case Initializer::ones:
-      return std::fill(out.begin(), out.end(), T(1));
-  }
-}
-
-// Drawn on the host, so that making weights runs no plan.
+// Follows from the seed and the path alone, not from the order in which layers are used.
 Tensor initial_value(const ModuleState& s, const Weight& w, const Shape& shape, DType dtype) {
-  const auto count = static_cast<std::size_t>(shape.numel());
-  BufferRef buffer = allocate(count * size_of(dtype));
   const std::uint64_t stream = fold_in(fold_in(seed_of(s), path_of(s)), w.name);
-  dispatch_float(dtype, [&]<class T>() {
-    fill(w.initializer, stream, w.fan_in, w.fan_out, std::span<T>(reinterpret_cast<T*>(buffer->data), count));
-  });
-  return leaf(std::move(buffer), dtype, shape, {});
-}
-
-std::span<const std::byte> bytes_of(const Tensor& x) {
-  return dispatch(x.dtype(), [&]<class T>() {
-    const auto values = x.values<T>();
-    return std::as_bytes(std::span(values.data(), values.size()));
-  });
-}
-
-std::string type_text(const Tensor& x) { return to_string(Type{x.dtype(), x.shape()}); }
-
-std::string with_commas(std::int64_t n) {
-  std::string s = std::to_string(n);
-  for (auto i = std::ssize(s) - 3; i > 0; i -= 3) s.insert(static_cast<std::size_t>(i), 1, ',');
-  return s;
+  return initial_value(w.initializer, stream, w.fan_in, w.fan_out, shape, dtype);
 }
 
 }  // namespace
@@ -191,8 +100,7 @@ void Module::fail(const std::string& message) const {
   throw UserError(fmt::format("{}: {}\n  at {}", type_name(), message, to_string(*origin_at({}))));
 }
 
-// ------------------------------------------------------------------------------------------------ parts and
-// weights
+// -------------------------------------------------------------------------------- parts and weights
 
 void Module::add_part(const std::string& name, const Module& part) const {
   ModuleState& s = *state_;
@@ -297,7 +205,7 @@ void Module::initialize(std::uint64_t seed) {
   });
 }
 
-// ------------------------------------------------------------------------------------------------ modes
+// -------------------------------------------------------------------------------- modes
 
 void Module::set_frozen(bool on) {
   walk(state_, [&](const std::string&, const State& s) {
@@ -340,128 +248,7 @@ Key Module::call_key() const {
   return {fold_in(fold_in(fold_in(seed_of(s), path_of(s)), "call"), s.calls++), step};
 }
 
-// ------------------------------------------------------------------------------------------------ files
-
-void Module::save(const std::string& path) const {
-  std::vector<Tensor> values;  // keep the bytes alive
-  std::vector<NamedArrayView> arrays;
-  for (const auto& [name, p] : parameters()) {
-    values.push_back(p.value());
-    arrays.push_back({name, {p.dtype(), p.shape()}, bytes_of(values.back())});
-  }
-  write_safetensors(path, arrays);
-}
-
-void Module::load(const std::string& path) {
-  const std::vector<NamedArray> arrays = read_safetensors(path);
-  std::map<std::string, const NamedArray*> given;
-  for (const NamedArray& a : arrays) given[a.name] = &a;
-  std::string faults;
-  std::vector<Tensor> values;
-  const auto wanted = parameters();
-  if (wanted.empty())
-    fail("it has no parameters before its first use; call build with the shape of the input, then load");
-  for (const auto& [name, p] : wanted) {
-    const auto found = given.find(name);
-    const Type type{p.dtype(), p.shape()};
-    if (found == given.end()) {
-      faults += fmt::format("\n  missing: {} {}", name, to_string(type));
-      continue;
-    }
-    const NamedArray& a = *found->second;
-    if (a.type == type)
-      values.push_back(tensor_from_bytes(a.bytes.data(), type.shape.numel(), type.dtype, type.shape, {}));
-    else
-      faults +=
-          fmt::format("\n  misshaped: {} is {}, but must be {}", name, to_string(a.type), to_string(type));
-    given.erase(found);
-  }
-  for (const NamedArray& a : arrays)
-    if (given.contains(a.name)) faults += fmt::format("\n  extra: {} {}", a.name, to_string(a.type));
-  if (!faults.empty())
-    throw UserError(fmt::format("{} does not hold the weights of this model:{}", path, faults));
-  set_weights(values);
-}
-
-void Module::set_weights(const std::vector<Tensor>& values) {
-  const auto wanted = parameters();
-  if (values.size() != wanted.size())
-    fail(fmt::format("{} tensors were given for {} parameters", values.size(), wanted.size()));
-  std::string faults;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const Parameter& p = wanted[i].parameter;
-    const std::string given = values[i] ? type_text(values[i]) : "an empty Tensor";
-    if (const std::string type = to_string(Type{p.dtype(), p.shape()}); given != type)
-      faults += fmt::format("\n  misshaped: {} was given {}, but must be {}", wanted[i].name, given, type);
-  }
-  if (!faults.empty()) fail("the tensors do not fit:" + faults);
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    Parameter p = wanted[i].parameter;
-    p.assign(values[i]);
-  }
-}
-
-std::string Module::digest() const {
-  std::uint64_t hash = 0xcbf29ce484222325;
-  const auto add = [&](std::span<const std::byte> bytes) {
-    for (const std::byte b : bytes) hash = (hash ^ static_cast<std::uint64_t>(b)) * 0x100000001b3;
-  };
-  for (const auto& [name, p] : parameters()) {
-    const Tensor value = p.value();
-    const std::string head = name + " " + type_text(value) + "\n";
-    add(std::as_bytes(std::span(head)));
-    add(bytes_of(value));
-  }
-  return fmt::format("{:016x}", hash);
-}
-
-// ------------------------------------------------------------------------------------------------ the
-// summary
-
-std::string Module::summary() const {
-  struct Row {
-    std::string layer, volume, parameters;
-  };
-  std::vector<Row> rows{{"layer", "output volume", "parameters"}};
-  std::int64_t total = 0, frozen = 0;
-  walk(state_, [&](const std::string& path, const State& state) {
-    const ModuleState& s = *state;
-    std::int64_t own = 0;
-    for (const Weight& w : s.weights) {
-      own += w.parameter.shape().numel();
-      if (!w.parameter.trainable()) frozen += w.parameter.shape().numel();
-    }
-    total += own;
-    if (path.empty() && s.weights.empty() && !s.parts.empty()) return;
-    const std::string type = s.type.empty() ? type_name() : s.type;
-    std::string layer = path.empty() ? type : path;
-    if (const std::string last = layer.substr(layer.rfind('/') + 1); !last.starts_with(type))
-      layer += " (" + type + ")";
-    std::string volume;
-    if (const ShapeId id = s.output.load(); id != no_shape)
-      for (int axis = 1; axis < shape_of(id).rank(); ++axis)
-        volume += (axis > 1 ? " x " : "") + std::to_string(shape_of(id)[axis]);
-    rows.push_back({layer, volume, with_commas(own)});
-  });
-  rows.push_back({"total", "", with_commas(total)});
-  if (frozen > 0) rows.push_back({"not trained", "", with_commas(frozen)});
-  std::size_t first = 0, second = 0, third = 0;
-  for (const Row& r : rows) {
-    first = std::max(first, r.layer.size());
-    second = std::max(second, r.volume.size());
-    third = std::max(third, r.parameters.size());
-  }
-  const std::string rule = std::string(first + second + third + 4, '-') + "\n";
-  std::string table;
-  for (const Row& r : rows) {
-    if (r.layer == "total") table += rule;
-    table += fmt::format("{:<{}}  {:<{}}  {:>{}}\n", r.layer, first, r.volume, second, r.parameters, third);
-    if (&r == rows.data()) table += rule;
-  }
-  return table;
-}
-
-// ------------------------------------------------------------------------------------------------ calls
+// -------------------------------------------------------------------------------- calls
 
 LayerCall::LayerCall(const Module& module, Location where)
     : module_(module), outer_(std::exchange(current_call, this)), line_(where) {

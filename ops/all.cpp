@@ -10,8 +10,8 @@ namespace {
 
 constexpr const Op* arithmetic[] = {&add_op, &subtract_op, &multiply_op, &divide_op, &negate_op,
                                     &pow_op, &square_op,   &maximum_op,  &minimum_op};
-constexpr const Op* unary[] = {&exp_op,     &log_op,  &sqrt_op, &tanh_op,
-                               &sigmoid_op, &relu_op, &gate_op, &abs_op};
+constexpr const Op* unary[] = {&exp_op,  &expm1_op,   &log_op, &log1p_op, &sqrt_op, &sin_op, &cos_op,
+                               &tanh_op, &sigmoid_op, &erf_op, &relu_op,  &gate_op, &abs_op};
 constexpr const Op* select[] = {&equal_op,   &not_equal_op,     &less_op,  &less_equal_op,
                                 &greater_op, &greater_equal_op, &where_op, &cast_op};
 constexpr const Op* reduce[] = {&sum_op, &max_op, &first_max_op, &argmax_op};

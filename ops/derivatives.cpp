@@ -21,6 +21,17 @@ Tensor floats(const char* operation, const Operand& y) {
   return t;
 }
 
+// grad refuses such a y, too, but speaks of itself and of vjp, which is no way out here.
+void need_one(const char* operation, const Operand& y) {
+  const Tensor t = floats(operation, y);
+  if (t.numel() != 1)
+    refuse(
+        operation, y.where(),
+        format("y must be one float, and is {}; reduce it with sum or mean, or take jacobian(jacobian(y, x), "
+               "x), the second derivatives of each of its elements",
+               type_text(t)));
+}
+
 void need_types(const char* operation, const char* what, Location where, std::span<const Tensor> xs,
                 std::span<const Tensor> vs) {
   if (xs.size() != vs.size())
@@ -100,6 +111,7 @@ Tensor jvp(const Operand& operand, std::span<const Tensor> xs, std::span<const T
 }
 
 std::vector<std::vector<Tensor>> hessian(const Operand& y, std::span<const Tensor> xs) {
+  need_one("hessian", y);
   const std::vector<Tensor> gradients = grad(y, xs);
   std::vector<std::vector<Tensor>> rows;
   for (const Tensor& g : gradients) {
@@ -111,6 +123,7 @@ std::vector<std::vector<Tensor>> hessian(const Operand& y, std::span<const Tenso
 }
 
 std::vector<Tensor> hvp(const Operand& y, std::span<const Tensor> xs, std::span<const Tensor> vs) {
+  need_one("hvp", y);
   need_types("hvp", "v", y.where(), xs, vs);
   const std::vector<Tensor> gradients = grad(y, xs);
   std::vector<Tensor> products(xs.size());

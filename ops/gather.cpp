@@ -1,7 +1,5 @@
-// Indexing by tensors of integers. Adjoint pairs: gather and scatter_add (whole rows), take_along and
-// add_along (one entry of each row).
+// gather and scatter_add, adjoint to each other: whole rows, by tensors of integers.
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstring>
@@ -9,65 +7,11 @@
 #include "../core/parallel.h"
 #include "define.h"
 #include "example_rules.h"
+#include "indices.h"
 
 namespace opgrad {
 
 using fmt::format;
-
-namespace {
-
-void need_integers(const Call& call, int i) {
-  if (!is_integer(call.dtype(i)))
-    call.fail(format("the indices are {} and must be integers; convert with cast(x, DType::i64)",
-                     type_text(call, i)));
-}
-
-// Throws for the first index outside [0, limit). `labels`: they are the classes of a cross-entropy.
-template <class I>
-void check_range(const char* operation, const View& indices, std::int64_t limit, bool labels = false) {
-  const I* index = indices.as<I>();
-  const std::int64_t n = indices.numel();
-  for (std::int64_t k = 0; k < n; ++k) {
-    const auto i = static_cast<std::int64_t>(index[k]);
-    if (i >= 0 && i < limit) continue;
-    std::array<std::int64_t, max_rank> at{};
-    std::int64_t rest = k;
-    for (int axis = indices.shape().rank() - 1; axis >= 0; rest /= indices.shape()[axis--])
-      at[static_cast<std::size_t>(axis)] = rest % indices.shape()[axis];
-    const std::string position =
-        format("{}", fmt::join(std::span(at.data(), static_cast<std::size_t>(indices.shape().rank())), ", "));
-    if (labels)
-      throw UserError(
-          format("cross_entropy: label {} at position [{}] is outside [0, {}), the {} classes; check the "
-                 "labels and the width of the last layer",
-                 i, position, limit, limit));
-    throw UserError(
-        format("{}: index {} at position [{}] is outside [0, {})", operation, i, position, limit));
-  }
-}
-
-// Calls f.template operator()<I>() with the C++ type of an integer dtype.
-template <class F>
-void dispatch_integer(DType t, F f) {
-  if (t == DType::i32) return f.template operator()<std::int32_t>();
-  if (t == DType::u8) return f.template operator()<std::uint8_t>();
-  f.template operator()<std::int64_t>();
-}
-
-Shape joined(const Shape& head, std::span<const std::int64_t> tail) {
-  std::vector<std::int64_t> dims(head.begin(), head.end());
-  dims.insert(dims.end(), tail.begin(), tail.end());
-  return Shape(dims);
-}
-
-}  // namespace
-
-void check_labels(const View& labels, std::int64_t classes) {
-  dispatch_integer(labels.dtype(),
-                   [&]<class I>() { check_range<I>("cross_entropy", labels, classes, true); });
-}
-
-// ------------------------------------------------------------ gather, scatter_add
 
 namespace {
 
@@ -87,7 +31,7 @@ void gather_kernel(const KernelArgs& args) {
   const View &x = args.in[0], &indices = args.in[1], &y = args.out;
   const std::int64_t rows = x.shape()[0];
   dispatch_integer(indices.dtype(), [&]<class I>() {
-    check_range<I>("gather", indices, rows);
+    check_range("gather", indices, rows);
     if (y.numel() == 0) return;
     const std::size_t bytes = static_cast<std::size_t>(x.numel() / rows) * size_of(x.dtype());
     const std::int64_t grain = std::max<std::int64_t>(1, (1 << 16) / static_cast<std::int64_t>(bytes));
@@ -119,7 +63,7 @@ void scatter_add_kernel(const KernelArgs& args) {
   const View &indices = args.in[0], &updates = args.in[1], &y = args.out;
   const std::int64_t rows = y.shape()[0], count = indices.numel();
   dispatch_integer(indices.dtype(), [&]<class I>() {
-    check_range<I>("scatter_add", indices, rows);
+    check_range("scatter_add", indices, rows);
     if (y.numel() == 0) return;
     const std::int64_t columns = y.numel() / rows;
     dispatch(y.dtype(), [&]<class T>() {
@@ -248,250 +192,6 @@ Tensor scatter_add(const Operand& indices, const Operand& updates, std::int64_t 
   return make(records::scatter_add_op,
               {indices.tensor("scatter_add").node(), updates.tensor("scatter_add").node()}, indices.where(),
               RowsAttributes{rows});
-}
-
-// ------------------------------------------------------------ take_along, add_along
-
-namespace {
-
-struct AlongAttributes {
-  bool labels = false;  // the indices are the labels of a cross-entropy: its errors speak of those
-  static constexpr auto fields() { return std::tuple{field("labels", &AlongAttributes::labels)}; }
-};
-
-// x [.., n] and index [..] fit.
-void check_along(const Call& call) {
-  need_integers(call, 1);
-  const Shape &x = call.shape(0), &index = call.shape(1);
-  if (x.rank() == 0 ||
-      !std::ranges::equal(x.dims().first(static_cast<std::size_t>(x.rank() - 1)), index.dims()))
-    call.fail(format("the index is {} and must have the sizes of x, {}, without the last", to_string(index),
-                     to_string(x)));
-}
-
-Result take_along_shape(const Call& call) {
-  check_along(call);
-  return {call.dtype(0), call.shape_id(1)};
-}
-
-Result add_along_shape(const Call& call) {
-  check_along(call);
-  if (call.dtype(2) != call.dtype(0) || call.shape_id(2) != call.shape_id(1) || call.dtype(0) == DType::bool_)
-    call.fail(format(
-        "the updates are {} and must be numbers of x's element type, with the sizes of the index, {}; x "
-        "is {}",
-        type_text(call, 2), to_string(call.shape(1)), type_text(call, 0)));
-  return {call.dtype(0), call.shape_id(0)};
-}
-
-void take_along_kernel(const KernelArgs& args) {
-  const View &x = args.in[0], &index = args.in[1], &y = args.out;
-  const std::int64_t n = x.shape().dims().back();
-  dispatch_integer(index.dtype(), [&]<class I>() {
-    check_range<I>("take_along", index, n, args.attributes<AlongAttributes>().labels);
-    dispatch(x.dtype(), [&]<class T>() {
-      for (std::int64_t r = 0; r < index.numel(); ++r)
-        y.as<T>()[r] = x.as<T>()[r * n + static_cast<std::int64_t>(index.as<I>()[r])];
-    });
-  });
-}
-
-// x is often one repeated zero, so it may have any strides; the two others are dense by the shape of the
-// walk.
-void add_along_kernel(const KernelArgs& args) {
-  const View &x = args.in[0], &index = args.in[1], &updates = args.in[2], &y = args.out;
-  const std::int64_t n = x.shape().dims().back();
-  const auto place = [&](const View& v, std::int64_t r) { return detail::offset_of(v, r); };
-  dispatch_integer(index.dtype(), [&]<class I>() {
-    std::vector<I> dense(static_cast<std::size_t>(index.numel()));
-    copy(index, dense_view(dense.data(), index.type));
-    check_range<I>("add_along", dense_view(dense.data(), index.type), n,
-                   args.attributes<AlongAttributes>().labels);
-    copy(x, y);
-    dispatch(x.dtype(), [&]<class T>() {
-      for (std::size_t r = 0; r < dense.size(); ++r) {
-        const auto row = static_cast<std::int64_t>(r);
-        T& to = y.as<T>()[row * n + static_cast<std::int64_t>(dense[r])];
-        to = static_cast<T>(to + updates.as<T>()[place(updates, row)]);
-      }
-    });
-  });
-}
-
-bool labels_of(const Tensor& y) { return y.attributes<AlongAttributes>().labels; }
-
-}  // namespace
-
-Tensor take_along(const Tensor& x, const Tensor& index, bool labels, Location where) {
-  return make(records::take_along_op, {x.node(), index.node()}, where, AlongAttributes{labels});
-}
-Tensor add_along(const Tensor& x, const Tensor& index, const Tensor& updates, bool labels, Location where) {
-  return make(records::add_along_op, {x.node(), index.node(), updates.node()}, where,
-              AlongAttributes{labels});
-}
-
-Tensor take_along(const Operand& x, const Operand& index) {
-  return take_along(x.tensor("take_along"), index.tensor("take_along"), false, x.where());
-}
-
-constinit const Op records::take_along_op{
-    .name = "take_along",
-    .arity = 2,
-    .traits = Traits::dense_inputs | Traits::linear,
-    .about = "y[i...] = x[i..., index[i...]], one entry of each row; adjoint: add_along to zeros",
-    .shape = take_along_shape,
-    .forward = take_along_kernel,
-    .backward =
-        [](const Tensor& y, const Tensor& dy, Wanted) {
-          return Grads{add_along(zeros_like(y.input(0)), y.input(1), dy, labels_of(y), {}), Tensor()};
-        },
-    .examples =
-        [] {
-          return Examples{{{sample({2, 3, 4}), integers({2, 3}, 0, 4)},
-                           [](std::span<const Tensor> x) { return take_along(x[0], x[1]); }},
-                          {{sample({5}), integers({}, 0, 5, DType::u8)},
-                           [](std::span<const Tensor> x) { return take_along(x[0], x[1]); }},
-                          {{sample({3, 4}, 0.1, 0.9), integers({3}, 0, 4, DType::i32)},
-                           [](std::span<const Tensor> x) { return cross_entropy(x[0], x[1]); }}};
-        },
-    .bad_calls =
-        [] {
-          return BadCalls{
-              {"take_along: the indices are f32[2] and must be integers",
-               [] {
-                 take_along(zeros({2, 3}), zeros({2}));
-               }},
-              {"take_along: the index is [3] and must have the sizes of x, [2, 3], without the last",
-               [] {
-                 take_along(zeros({2, 3}), zeros({3}, DType::i64));
-               }},
-              {"take_along: the index is [] and must have the sizes of x, []",
-               [] { take_along(zeros({}), zeros({}, DType::i64)); }},
-              {"take_along: index 3 at position [1] is outside [0, 3)", [] {
-                 take_along(zeros({2, 3}), tensor<std::int64_t>({0, 3})).values<float>();
-               }}};
-        },
-    .attributes = &attribute_info<AlongAttributes>,
-    .per_example = {rows_apart, lift_as_is}};
-
-constinit const Op records::add_along_op{
-    .name = "add_along",
-    .arity = 3,
-    .traits = Traits::linear,
-    .about = "y = x, with updates[i...] added to y[i..., index[i...]]",
-    .shape = add_along_shape,
-    .forward = add_along_kernel,
-    .backward =
-        [](const Tensor& y, const Tensor& dy, Wanted wanted) {
-          return Grads{dy, Tensor(), wanted(2) ? take_along(dy, y.input(1), labels_of(y), {}) : Tensor()};
-        },
-    .examples =
-        [] {
-          return Examples{{{sample({2, 3, 4}), integers({2, 3}, 0, 4), sample({2, 3})},
-                           [](std::span<const Tensor> x) { return add_along(x[0], x[1], x[2], false, {}); }}};
-        },
-    .bad_calls =
-        [] {
-          return BadCalls{
-              {"add_along: the indices are f32[2] and must be integers",
-               [] {
-                 add_along(zeros({2, 3}), zeros({2}), zeros({2}), false, {});
-               }},
-              {"add_along: the index is [3] and must have the sizes of x, [2, 3], without the last",
-               [] {
-                 add_along(zeros({2, 3}), zeros({3}, DType::i64), zeros({3}), false, {});
-               }},
-              {"add_along: the updates are f32[3] and must be numbers of x's element type",
-               [] {
-                 add_along(zeros({2, 3}), zeros({2}, DType::i64), zeros({3}), false, {});
-               }},
-              {"with the sizes of the index, [2]; x is bool[2, 3]",
-               [] {
-                 add_along(zeros({2, 3}, DType::bool_), zeros({2}, DType::i64), zeros({2}, DType::bool_),
-                           false, {});
-               }},
-              {"add_along: the updates are f64[2] and must be numbers of x's element type",
-               [] {
-                 add_along(zeros({2, 3}), zeros({2}, DType::i64), zeros({2}, DType::f64), false, {});
-               }},
-              {"cross_entropy: label 3 at position [0] is outside [0, 3), the 3 classes", [] {
-                 add_along(zeros({1, 3}), full({1}, 3, DType::i64), zeros({1}), true, {}).values<float>();
-               }}};
-        },
-    .attributes = &attribute_info<AlongAttributes>,
-    .per_example = {[](const Tensor& y, const Tensor& dy, Wanted wanted, std::int64_t examples) {
-                      return y.rank() < 2 ? Grads{} : rows_apart(y, dy, wanted, examples);
-                    },
-                    lift_as_is}};
-
-// ------------------------------------------------------------ one_hot
-
-namespace {
-
-struct OneHotAttributes {
-  std::int64_t depth = 0;
-  DType dtype = DType::f32;
-  static constexpr auto fields() {
-    return std::tuple{field("depth", &OneHotAttributes::depth), field("dtype", &OneHotAttributes::dtype)};
-  }
-};
-
-Result one_hot_shape(const Call& call) {
-  need_integers(call, 0);
-  const auto& a = call.attributes<OneHotAttributes>();
-  if (a.depth < 1) call.fail(format("the depth is {} and must be at least 1", a.depth));
-  const std::array last{a.depth};
-  return {a.dtype, joined(call.shape(0), last)};
-}
-
-void one_hot_kernel(const KernelArgs& args) {
-  const View &indices = args.in[0], &y = args.out;
-  const std::int64_t depth = args.attributes<OneHotAttributes>().depth;
-  dispatch_integer(indices.dtype(), [&]<class I>() {
-    check_range<I>("one_hot", indices, depth);
-    dispatch(y.dtype(), [&]<class T>() {
-      std::fill_n(y.as<T>(), y.numel(), T{0});
-      for (std::int64_t r = 0; r < indices.numel(); ++r)
-        y.as<T>()[r * depth + static_cast<std::int64_t>(indices.as<I>()[r])] = T{1};
-    });
-  });
-}
-
-}  // namespace
-
-constinit const Op records::one_hot_op{
-    .name = "one_hot",
-    .arity = 1,
-    .traits = Traits::dense_inputs,
-    .about = "y[i..., j] = 1 where index[i...] = j, else 0",
-    .shape = one_hot_shape,
-    .forward = one_hot_kernel,
-    .backward = no_gradient,
-    .examples =
-        [] {
-          return Examples{
-              {{integers({2, 3}, 0, 4)}, [](std::span<const Tensor> x) { return one_hot(x[0], 4); }},
-              {{integers({3}, 0, 2, DType::u8)},
-               [](std::span<const Tensor> x) { return one_hot(x[0], 2, DType::bool_); }}};
-        },
-    .bad_calls =
-        [] {
-          return BadCalls{
-              {"one_hot: the indices are f32[2] and must be integers", [] { one_hot(zeros({2}), 3); }},
-              {"one_hot: the depth is 0 and must be at least 1", [] { one_hot(zeros({2}, DType::i64), 0); }},
-              {"one_hot: the depth is -1 and must be at least 1",
-               [] { one_hot(zeros({2}, DType::i64), -1); }},
-              {"one_hot: the shape [2, 4611686018427387904] has more than 2^56",
-               [] { one_hot(zeros({2}, DType::i64), 1LL << 62); }},
-              {"one_hot: index 3 at position [1] is outside [0, 3)", [] {
-                 one_hot(tensor<std::int64_t>({0, 3}), 3).values<float>();
-               }}};
-        },
-    .attributes = &attribute_info<OneHotAttributes>};
-
-Tensor one_hot(const Operand& indices, std::int64_t depth, DType dtype) {
-  return make(records::one_hot_op, {indices.tensor("one_hot").node()}, indices.where(),
-              OneHotAttributes{depth, dtype});
 }
 
 }  // namespace opgrad

@@ -36,10 +36,15 @@ inline Tensor operator-(const Operand& x) { return negate(x); }
 
 // -- functions of one float (ops/unary.cpp). Gradient at kinks: relu'(0) = 0, abs'(0) = 0.
 Tensor exp(const Operand& x);
+Tensor expm1(const Operand& x);  // e^x - 1
 Tensor log(const Operand& x);
+Tensor log1p(const Operand& x);  // log(1 + x)
 Tensor sqrt(const Operand& x);
+Tensor sin(const Operand& x);
+Tensor cos(const Operand& x);
 Tensor tanh(const Operand& x);
 Tensor sigmoid(const Operand& x);
+Tensor erf(const Operand& x);
 Tensor relu(const Operand& x);
 Tensor abs(const Operand& x);
 
@@ -87,8 +92,8 @@ Tensor cross_entropy_from_logits(const Operand& logits, const Operand& labels,
 // -- matrices (ops/matmul.cpp): a [m, k] times b [k, n]; or [batch, m, k] times [batch, k, n].
 Tensor matmul(const Operand& a, const Operand& b);
 
-// -- movement: views, no copies (ops/movement.cpp; slice.cpp), but for pad and concatenate
-// (ops/concatenate.cpp). One size may be -1 and is inferred.
+// -- movement: views, no copies (ops/reshape.cpp, broadcast_to.cpp, permute.cpp, slice.cpp), but for pad and
+// concatenate (ops/concatenate.cpp). One size may be -1 and is inferred.
 Tensor reshape(const Operand& x, std::initializer_list<std::int64_t> shape);
 Tensor reshape(const Operand& x, const Shape& shape);
 Tensor permute(const Operand& x, const Axes& order);
@@ -108,10 +113,10 @@ Tensor squeeze(const Operand& x, std::int64_t axis);
 Tensor concatenate(std::span<const Tensor> parts, std::int64_t axis, const char* file = __builtin_FILE(),
                    int line = __builtin_LINE());
 
-// -- indexing (ops/gather.cpp). Indices are integers, checked when run: UserError naming the first one out of
-// range. gather: x [n, ...] and indices [i...] give [i..., ...]: rows of x. scatter_add is its adjoint: rows
-// of `updates` added to zeros of n rows. take_along: x [.., n] and index [..] give x[.., index[..]]. one_hot:
-// [i...] gives [i..., depth].
+// -- indexing (ops/gather.cpp, along.cpp, one_hot.cpp). Indices are integers, checked when run: UserError
+// naming the first one out of range. gather: x [n, ...] and indices [i...] give [i..., ...]: rows of x.
+// scatter_add is its adjoint: rows of `updates` added to zeros of n rows. take_along: x [.., n] and index
+// [..] give x[.., index[..]]. one_hot: [i...] gives [i..., depth].
 Tensor gather(const Operand& x, const Operand& indices);
 Tensor scatter_add(const Operand& indices, const Operand& updates, std::int64_t rows);
 Tensor take_along(const Operand& x, const Operand& index);

@@ -84,6 +84,30 @@ Tensor spread(const Tensor& own, std::int64_t examples) {
            type_text(x), examples));
 }
 
+bool rows_of(const Tensor& y, const Tensor& x) { return x.rank() > 0 && x.dim(0) == y.dim(0); }
+
+// The first wanted input with other rows than y, to which rows_apart does not apply, if another input has y's
+// rows: then it is that one which holds the examples. Otherwise -1.
+int shared_input(const Tensor& y, Wanted wanted) {
+  int shared = -1;
+  bool any = false;
+  for (int i = y.node()->arity; i-- > 0;) {
+    const bool fits = rows_of(y, y.input(i));
+    any = any || fits;
+    if (wanted(i) && !fits) shared = i;
+  }
+  return any ? shared : -1;
+}
+
+[[noreturn]] void fail_rows(const Tensor& y, int i, std::int64_t examples) {
+  fail(y,
+       format("takes input {}, {}, which is shared by the {} examples (its first dimension is not the "
+              "examples', {}), and rows_apart has no gradients by example for such inputs; give its record a "
+              "per_example rule of its own (as matmul has, in ops/matmul.cpp), or broadcast input {} to the "
+              "examples first",
+              i, type_text(y.input(i)), examples, y.dim(0), i));
+}
+
 // Node h holds the examples, by the use of one of its users, and another takes it as a whole. From that one
 // on, the first operation that makes other rows of them is the one to blame.
 [[noreturn]] void fail_shared(const Behind& b, std::size_t h, const std::vector<Cotangent>& cotangents,
@@ -114,7 +138,11 @@ Grads own_gradients(const Tensor& y, const Tensor& dy, Wanted wanted, std::int64
          "(rows_apart of ops/example_rules.h, if each row of axis 0 goes by itself), or keep it out of the "
          "losses");
   Grads grads = rule(y, dy, wanted, examples);
-  if (grads.empty()) fail_mixed(y, y.input(0), examples);
+  if (grads.empty()) {
+    const int shared = rule == rows_apart ? shared_input(y, wanted) : -1;
+    if (shared >= 0) fail_rows(y, shared, examples);
+    fail_mixed(y, y.input(0), examples);
+  }
   return grads;
 }
 

@@ -7,14 +7,11 @@
 #include "../core/parallel.h"
 #include "define.h"
 #include "example_rules.h"
+#include "movement.h"
 
 namespace opgrad {
 
 using fmt::format;
-
-namespace {
-auto at(int i) { return static_cast<std::size_t>(i); }
-}  // namespace
 
 // With m = ceil((end - begin) / step) elements taken from n, padding `begin` before, n - begin - (m - 1) step
 // - 1 after and step - 1 between puts them back where they were.

@@ -1,4 +1,6 @@
 // Functions of one float, element by element.
+#include <numbers>
+
 #include "define.h"
 
 namespace opgrad {
@@ -32,6 +34,19 @@ constinit const Op records::exp_op{
     .bad_calls = one_bad<exp>};
 Tensor exp(const Operand& x) { return unary(records::exp_op, x); }
 
+constinit const Op records::expm1_op{
+    .name = "expm1",
+    .arity = 1,
+    .traits = pointwise,
+    .about = "e^x - 1 without cancellation near 0, within 1 ULP; -1 at -inf; dx = dy e^x",
+    .shape = same_float,
+    .forward = map1<[](auto x) { return expm1(x); }>,
+    // y + 1 would lose the digits of e^x far below 0.
+    .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{dy * exp(y.input(0))}; },
+    .examples = examples_of<expm1, -3, 3>,
+    .bad_calls = one_bad<expm1>};
+Tensor expm1(const Operand& x) { return unary(records::expm1_op, x); }
+
 constinit const Op records::log_op{
     .name = "log",
     .arity = 1,
@@ -44,6 +59,22 @@ constinit const Op records::log_op{
     .bad_calls = one_bad<log>};
 Tensor log(const Operand& x) { return unary(records::log_op, x); }
 
+constinit const Op records::log1p_op{
+    .name = "log1p",
+    .arity = 1,
+    .traits = pointwise,
+    .about = "log(1 + x) without the rounding of 1 + x, within 1 ULP; -inf at -1, NaN below",
+    .shape = same_float,
+    .forward = map1<[](auto x) { return log1p(x); }>,
+    .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{dy / (1 + y.input(0))}; },
+    .examples =
+        [] {
+          const auto call = [](std::span<const Tensor> x) { return log1p(x[0]); };
+          return Examples{{{sample({3, 3}, -0.75, 3)}, call}, {{sample({}, -0.75, 3)}, call}};
+        },
+    .bad_calls = one_bad<log1p>};
+Tensor log1p(const Operand& x) { return unary(records::log1p_op, x); }
+
 constinit const Op records::sqrt_op{
     .name = "sqrt",
     .arity = 1,
@@ -55,6 +86,30 @@ constinit const Op records::sqrt_op{
     .examples = examples_of<sqrt, 1, 4>,
     .bad_calls = one_bad<sqrt>};
 Tensor sqrt(const Operand& x) { return unary(records::sqrt_op, x); }
+
+constinit const Op records::sin_op{
+    .name = "sin",
+    .arity = 1,
+    .traits = pointwise,
+    .about = "the sine of x in radians, within 1 ULP for every finite x; NaN at +-inf",
+    .shape = same_float,
+    .forward = map1<[](auto x) { return sin(x); }>,
+    .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{dy * cos(y.input(0))}; },
+    .examples = examples_of<sin, -4, 4>,
+    .bad_calls = one_bad<sin>};
+Tensor sin(const Operand& x) { return unary(records::sin_op, x); }
+
+constinit const Op records::cos_op{
+    .name = "cos",
+    .arity = 1,
+    .traits = pointwise,
+    .about = "the cosine of x in radians, within 1 ULP for every finite x; NaN at +-inf",
+    .shape = same_float,
+    .forward = map1<[](auto x) { return cos(x); }>,
+    .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{-dy * sin(y.input(0))}; },
+    .examples = examples_of<cos, -4, 4>,
+    .bad_calls = one_bad<cos>};
+Tensor cos(const Operand& x) { return unary(records::cos_op, x); }
 
 constinit const Op records::tanh_op{
     .name = "tanh",
@@ -79,6 +134,19 @@ constinit const Op records::sigmoid_op{
     .examples = examples_of<sigmoid, -3, 3>,
     .bad_calls = one_bad<sigmoid>};
 Tensor sigmoid(const Operand& x) { return unary(records::sigmoid_op, x); }
+
+constinit const Op records::erf_op{
+    .name = "erf",
+    .arity = 1,
+    .traits = pointwise,
+    .about = "2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x, within 1 ULP; +-1 at +-inf",
+    .shape = same_float,
+    .forward = map1<[](auto x) { return erf(x); }>,
+    .backward = [](const Tensor& y, const Tensor& dy,
+                   Wanted) { return Grads{dy * (2 * std::numbers::inv_sqrtpi) * exp(-square(y.input(0)))}; },
+    .examples = examples_of<erf, -3, 3>,
+    .bad_calls = one_bad<erf>};
+Tensor erf(const Operand& x) { return unary(records::erf_op, x); }
 
 constinit const Op records::relu_op{
     .name = "relu",

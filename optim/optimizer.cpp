@@ -51,14 +51,14 @@ struct Optimizer::State {
   std::map<const ParameterState*, Slots> slots;  // a Slots holds its parameter, so no address comes twice
 };
 
-Tensor& Slots::operator()(const std::string& name) {
+Slots::Remembered& Slots::operator()(const std::string& name) {
   for (const auto& s : slots_)
     if (s->name == name) {
       if (!s->value) s->value = s->state.value();
       return s->value;
     }
   Parameter state(owner_.name() + "/" + name, zero_leaf(owner_.dtype(), owner_.shape()), false);
-  slots_.push_back(std::make_unique<Slot>(Slot{name, state, state.value()}));
+  slots_.push_back(std::make_unique<Slot>(name, state, state.value()));
   return slots_.back()->value;
 }
 
@@ -120,7 +120,7 @@ Tensor Optimizer::apply(Gradients given, const char* file, int line) {
       s.applying = false;
       if (!done) --s.steps;
       for (auto& [owner, slots] : s.slots)
-        for (auto& slot : slots.slots_) slot->value = {};
+        for (auto& slot : slots.slots_) slot->value = Tensor();
     }
   } progress(*state_);
   const double rate = state_->rate_now;
@@ -152,7 +152,7 @@ Tensor Optimizer::apply(Gradients given, const char* file, int line) {
     };
     replace(p, std::move(next));
     for (const auto& slot : slots.slots_)
-      if (slot->value) replace(slot->state, std::exchange(slot->value, {}));
+      if (Tensor& value = slot->value) replace(slot->state, std::exchange(value, {}));
   }
 
   const Tensor loss = std::move(given.loss);

@@ -29,15 +29,24 @@ namespace opgrad {
 class Slots {
  public:
   explicit Slots(Parameter owner) : owner_(std::move(owner)) {}
-  // The reference stays good during the call of `update`.
-  Tensor& operator()(const std::string& name);
+  // A tensor that is assigned to, and remembered till the next step: `Tensor& m = slots("m");`. The reference
+  // stays good during the call of `update`; a copy would be forgotten, so there is none.
+  struct Remembered : Tensor {
+    Remembered(Tensor t) : Tensor(std::move(t)) {}
+    Remembered(const Remembered&) = delete;
+    Remembered& operator=(const Remembered&) = delete;
+    using Tensor::operator=;
+  };
+  Remembered& operator()(const std::string& name);
 
  private:
   friend class Optimizer;
   struct Slot {
+    Slot(std::string n, Parameter s, Tensor v)
+        : name(std::move(n)), state(std::move(s)), value(std::move(v)) {}
     std::string name;
     Parameter state;
-    Tensor value;  // during `update` only
+    Remembered value;  // during `update` only
   };
   Parameter owner_;
   std::vector<std::unique_ptr<Slot>> slots_;

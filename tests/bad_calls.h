@@ -14,6 +14,7 @@
 
 #include "../graph/scope.h"
 #include "../ops/ops.h"
+#include "nodes_behind.h"
 
 namespace opgrad::test {
 
@@ -42,15 +43,6 @@ inline std::string text_of(const Attempt& a) {
 
 // ------------------------------------------------------------------------------------------------ sound
 // calls
-
-inline std::vector<Tensor> nodes_behind(const Tensor& y) {
-  std::vector<Tensor> found{y};
-  std::set<Node*> met{y.node()};
-  for (std::size_t next = 0; next < found.size(); ++next)
-    for (int i = 0; i < found[next].node()->arity; ++i)
-      if (Tensor x = found[next].input(i); met.insert(x.node()).second) found.push_back(std::move(x));
-  return found;
-}
 
 // A leaf of zeros: an index 0 lies in every range that is not empty.
 inline Tensor zero_leaf(const Type& t) {

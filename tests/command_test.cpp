@@ -4,34 +4,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
-#include <cstdio>
 #include <filesystem>
 #include <regex>
 #include <string>
 
+#include "errors.h"
+#include "run_shell.h"
 #include "scratch.h"
+
+using namespace opgrad::test;
 
 namespace {
 
-struct Result {
-  int code;
-  std::string output;
-};
-
-Result run(const std::string& arguments, const std::string& before = "") {
-  std::FILE* pipe = popen((before + " '" OPGRAD_COMMAND "' " + arguments + " 2>&1").c_str(), "r");
-  REQUIRE(pipe);
-  Result r{0, ""};
-  std::array<char, 4096> part{};
-  for (std::size_t n = 0; (n = std::fread(part.data(), 1, part.size(), pipe)) > 0;)
-    r.output.append(part.data(), n);
-  const int status = pclose(pipe);
-  r.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  return r;
+Run run(const std::string& arguments, const std::string& before = "") {
+  return run_shell(before + " '" OPGRAD_COMMAND "' " + arguments + " 2>&1");
 }
-
-bool contains(const std::string& s, const std::string& part) { return s.find(part) != s.npos; }
 
 // What stands behind `label` on its line.
 std::string field(const std::string& output, const std::string& label) {
@@ -47,15 +34,15 @@ std::string small_run(const Scratch& scratch, const std::string& more) {
 }  // namespace
 
 TEST_CASE("command: --version and --help, everywhere") {
-  const Result version = run("--version");
+  const Run version = run("--version");
   CHECK(version.code == 0);
   CHECK(std::regex_match(version.output, std::regex("opgrad [0-9]+\\.[0-9]+\\.[0-9]+\n")));
   for (const char* command : {"", "train ", "evaluate ", "info "}) {
-    const Result help = run(std::string(command) + "--help");
+    const Run help = run(std::string(command) + "--help");
     CHECK(help.code == 0);
     CHECK(contains(help.output, "Usage:"));
   }
-  const Result train = run("train --help");
+  const Run train = run("train --help");
   for (const char* option :
        {"--epochs", "--batch-size", "--learning-rate", "--seed", "--threads", "--limit", "--data", "--out"})
     CHECK_MESSAGE(contains(train.output, option), option);
@@ -68,7 +55,7 @@ TEST_CASE("command: wrong options get the usage and exit code 2") {
         "train --learning-rate -1", "train --learning-rate nan", "train surplus", "evaluate", "evaluate a b",
         "info --limit 3", "--nonsense"}) {
     // Should one be accepted, it ends where there are no data.
-    const Result r = run(wrong, "OPGRAD_DATA_DIR=/nowhere");
+    const Run r = run(wrong, "OPGRAD_DATA_DIR=/nowhere");
     CHECK_MESSAGE(r.code == 2, std::string(wrong) << ": " << r.output);
     CHECK_MESSAGE(contains(r.output, "Usage:"), std::string(wrong));
   }
@@ -77,7 +64,7 @@ TEST_CASE("command: wrong options get the usage and exit code 2") {
 TEST_CASE(
     "command: train shows the table, plain lines, accuracy, digest and file; evaluate repeats the accuracy") {
   const Scratch scratch;
-  const Result r = run(small_run(scratch, ""));
+  const Run r = run(small_run(scratch, ""));
   REQUIRE_MESSAGE(r.code == 0, r.output);
   CHECK(contains(r.output, "1,668,490"));
   CHECK(contains(r.output, "26 x 26 x 32"));
@@ -88,7 +75,7 @@ TEST_CASE(
   CHECK(std::regex_match(field(r.output, "weights digest: "), std::regex("[0-9a-f]{16}")));
   CHECK(field(r.output, "weights saved to ") == scratch.path("w.safetensors"));
   CHECK(std::filesystem::exists(scratch.path("w.safetensors")));
-  const Result e = run("evaluate " + scratch.path("w.safetensors"));
+  const Run e = run("evaluate " + scratch.path("w.safetensors"));
   CHECK(e.code == 0);
   CHECK(field(e.output, "test accuracy: ") == field(r.output, "test accuracy: "));
   CHECK(field(e.output, "weights digest: ") == field(r.output, "weights digest: "));
@@ -107,19 +94,19 @@ TEST_CASE("command: same seed, same digest for 1 to 4 threads; another for anoth
 
 TEST_CASE("command: finds its data from any folder, and --data names another") {
   const Scratch scratch;
-  const Result here = run(small_run(scratch, ""), "cd / &&");
+  const Run here = run(small_run(scratch, ""), "cd / &&");
   CHECK_MESSAGE(here.code == 0, here.output);
-  const Result there = run(small_run(scratch, "--data " + scratch.path("")));
+  const Run there = run(small_run(scratch, "--data " + scratch.path("")));
   CHECK(there.code == 1);
   CHECK(contains(there.output, "train-images-idx3-ubyte.gz"));
 }
 
 TEST_CASE("command: what goes wrong is said in one message with exit code 1") {
   const Scratch scratch;
-  const Result folder = run("train --limit 10 --out " + scratch.path("no/such/folder.safetensors"));
+  const Run folder = run("train --limit 10 --out " + scratch.path("no/such/folder.safetensors"));
   CHECK(folder.code == 1);
   CHECK(contains(folder.output, "there is no folder"));
-  const Result missing = run("evaluate " + scratch.path("none.safetensors"));
+  const Run missing = run("evaluate " + scratch.path("none.safetensors"));
   CHECK(missing.code == 1);
   CHECK(contains(missing.output, "none.safetensors"));
 }
@@ -130,7 +117,7 @@ TEST_CASE("command: evaluate lists missing and extra names of a file of another 
   std::string content(8, '\0');
   content[0] = static_cast<char>(header.size());
   content += header + std::string(4, '\0');
-  const Result r = run("evaluate " + scratch.file("other.safetensors", std::as_bytes(std::span(content))));
+  const Run r = run("evaluate " + scratch.file("other.safetensors", std::as_bytes(std::span(content))));
   CHECK(r.code == 1);
   CHECK(contains(r.output, "missing: conv2d/kernel f32[3, 3, 1, 32]"));
   CHECK(contains(r.output, "missing: dense_1/bias f32[10]"));
@@ -165,7 +152,7 @@ TEST_CASE("command: Ctrl-C stops after the step and keeps the last weights") {
 
 TEST_CASE(
     "command: info prints version, processor, instruction set, kernels, threads and the measured rate") {
-  const Result r = run("info --threads 1");
+  const Run r = run("info --threads 1");
   CHECK(r.code == 0);
   for (const char* label :
        {"version", "processor", "instruction set", "OpenBLAS kernels", "threads           1\n", "GFLOP/s"})

@@ -192,6 +192,14 @@ TEST_CASE("the Hessian of a network is symmetric, and its product with a vector 
   check_close(products[1], (matmul(wx, cx) + matmul(ww, cw)).to_vector<double>());
 }
 
+TEST_CASE("the Jacobian of a Jacobian holds the second derivatives of each element") {
+  const Tensor x = point({2}, 42);
+  const Tensor h = jacobian(jacobian(x * x * x, x), x);
+  CHECK(h.shape() == Shape{2, 2, 2});
+  const Doubles at = x.to_vector<double>();
+  check_close(h, {6 * at[0], 0, 0, 0, 0, 0, 0, 6 * at[1]});
+}
+
 TEST_CASE("second derivatives by what the gradient does not depend on are zeros") {
   const Tensor a = point({2}, 34), b = point({2}, 35);
   const std::vector<std::vector<Tensor>> h = hessian(sum(a * b), {a, b});
@@ -228,7 +236,11 @@ TEST_CASE("what has no derivative, or none by x, is refused with the user's line
   says("does not depend on x", [&] { jacobian(square(x), other); });
   says("does not depend on x", [&] { jvp(square(x), other, x); });
   says("does not depend on x", [&] { hessian(sum(square(x)), other); });
-  says("y must be one float, and is f64[3]", [&] { hessian(square(x), x); });
+  says("hessian: y must be one float, and is f64[3]; reduce it with sum or mean, or take jacobian(",
+       [&] { hessian(square(x), x); });
+  says("hvp: y must be one float, and is f64[3]; reduce it with sum or mean, or take jacobian(",
+       [&] { hvp(square(x), x, x); });
+  says("hessian: y is i64[] and must be f32 or f64", [&] { hessian(cast(sum(x), DType::i64), x); });
   says("jvp: tangent 0 is f64[2] and its x is f64[3]; they must have one type",
        [&] { jvp(square(x), x, random_tensor({2}, 40)); });
   says("jvp: tangent 0 is f32[3] and its x is f64[3]", [&] { jvp(square(x), x, zeros({3})); });

@@ -7,11 +7,12 @@
 
 namespace opgrad::test {
 
-// What the UserError says that f() throws; "no error" if it throws none.
+// What the error says that f() throws; "no error" if it throws none of this kind.
+template <class E = UserError>
 std::string message(auto&& f) {
   try {
     f();
-  } catch (const UserError& e) {
+  } catch (const E& e) {
     return e.what();
   }
   return "no error";

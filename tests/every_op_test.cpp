@@ -15,9 +15,11 @@
 #include "../graph/run.h"
 #include "../ops/gradtest/checks.h"
 #include "../ops/ops.h"
+#include "nodes_behind.h"
 
 using namespace opgrad;
 using namespace opgrad::gradtests;
+using test::nodes_behind;
 
 namespace {
 
@@ -80,22 +82,12 @@ bool same_bits(const Tensor& a, const Tensor& b) {
          gradtests::same_bits(numbers_of(a), numbers_of(b));
 }
 
-// Held, since computing a node may let go of its inputs.
-std::vector<Tensor> nodes_behind(const Tensor& y) {
-  std::vector<Tensor> found{y};
-  std::set<Node*> met{y.node()};
-  for (std::size_t next = 0; next < found.size(); ++next)
-    for (int i = 0; i < found[next].node()->arity; ++i)
-      if (Tensor x = found[next].input(i); met.insert(x.node()).second) found.push_back(std::move(x));
-  return found;
-}
-
 }  // namespace
 
 TEST_CASE("the registry holds every operation of the public header") {
   std::set<std::string> names;
   for (const Op* op : ops()) names.insert(op->name);
-  CHECK(names.size() == 54);
+  CHECK(names.size() == 59);
   CHECK(ops().size() == names.size());
   for (const char* name : {"add", "tanh", "where", "sum", "softmax", "matmul", "slice", "gather", "conv2d",
                            "max_pool2d", "random_normal"})

@@ -1,25 +1,12 @@
 // Movement operations against index arithmetic: views that share memory, and the two that copy.
 #include <doctest/doctest.h>
 
-#include <numeric>
-
 #include "../graph/grad.h"
 #include "../ops/ops.h"
+#include "counting.h"
 
 using namespace opgrad;
-
-namespace {
-
-using Numbers = std::vector<double>;
-Numbers read(const Tensor& x) { return x.to_vector<double>(); }
-
-Tensor counting(const Shape& shape) {
-  Numbers n(static_cast<std::size_t>(shape.numel()));
-  std::iota(n.begin(), n.end(), 0.0);
-  return tensor(n, shape);
-}
-
-}  // namespace
+using namespace opgrad::test;
 
 TEST_CASE("reshape keeps the row-major order, infers -1, and is nothing for an equal shape") {
   const Tensor x = counting({2, 6});

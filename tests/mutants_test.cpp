@@ -36,37 +36,40 @@ bool killed(const MutantResult& r) { return r.killed; }
 bool equivalent(const MutantResult& r) { return r.equivalent; }
 bool survived(const MutantResult& r) { return r.survived(); }
 
-// An operation of somebody else: x^3 with the right rule, and no word about mutants.
-constinit const Op cube_op{
-    .name = "test.mutant_cube",
-    .arity = 1,
-    .traits = Traits::pointwise,
-    .about = "x^3",
-    .shape = same_float,
-    .forward = map1<[](auto x) { return x * x * x; }>,
-    .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{dy * 3 * square(y.input(0))}; },
-    .examples =
-        [] {
-          return Examples{
-              {{sample({2, 3}, 0.5, 2)}, [](std::span<const Tensor> x) { return unary(cube_op, x[0]); }}};
-        }};
+constexpr Op cubed(const char* name, const char* about, Backward backward, Examples (*examples)()) {
+  return {.name = name,
+          .arity = 1,
+          .traits = Traits::pointwise,
+          .about = about,
+          .shape = same_float,
+          .forward = map1<[](auto x) { return x * x * x; }>,
+          .backward = backward,
+          .examples = examples};
+}
+Grads cube_rule(const Tensor& y, const Tensor& dy, Wanted) { return {dy * 3 * square(y.input(0))}; }
+template <const Op& op>
+Examples one_example() {
+  return {{{sample({2, 3}, 0.5, 2)}, [](std::span<const Tensor> x) { return unary(op, x[0]); }}};
+}
 
-// The same with an example that hides the operation at one number: the one that the tester draws.
-double hidden_at = -1;
-constinit const Op hidden_op{
-    .name = "test.mutant_hidden",
-    .arity = 1,
-    .traits = Traits::pointwise,
-    .about = "x^3",
-    .shape = same_float,
-    .forward = map1<[](auto x) { return x * x * x; }>,
-    .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{dy * 3 * square(y.input(0))}; },
-    .examples =
-        [] {
-          return Examples{{{sample({2, 3}, 0.5, 2), integers({}, 0, 1000000)}, [](std::span<const Tensor> x) {
-                             return where(equal(x[1], hidden_at), square(x[0]), unary(hidden_op, x[0]));
-                           }}};
-        }};
+extern const Op cube_op, hidden_op, wrong_op;
+// An operation of somebody else: x^3 with the right rule, and no word about mutants.
+constinit const Op cube_op = cubed("test.mutant_cube", "x^3", cube_rule, one_example<cube_op>);
+
+// The same with an example that hides the operation at two numbers: those that the tester draws.
+double hidden_at[2] = {-1, -1};
+constinit const Op hidden_op = cubed("test.mutant_hidden", "x^3", cube_rule, [] {
+  return Examples{{{sample({2, 3}, 0.5, 2), integers({}, 0, 1000000)}, [](std::span<const Tensor> x) {
+                     const Tensor seen = unary(hidden_op, x[0]), other = square(x[0]);
+                     return where(equal(x[1], hidden_at[0]), other,
+                                  where(equal(x[1], hidden_at[1]), other, seen));
+                   }}};
+});
+
+constinit const Op wrong_op = cubed(
+    "test.mutant_wrong", "x^3 with the gradient of 2 x^3",
+    [](const Tensor& y, const Tensor& dy, Wanted wanted) { return Grads{2 * cube_rule(y, dy, wanted)[0]}; },
+    one_example<wrong_op>);
 
 // e^(400 x): too steep for the oracle's steps, not for dual numbers. |y| is y.
 constinit const Op steep_op{
@@ -81,20 +84,6 @@ constinit const Op steep_op{
         [] {
           return Examples{{{sample({2, 3}, -0.05, 0.05)},
                            [](std::span<const Tensor> x) { return unary(steep_op, x[0]); }}};
-        }};
-
-constinit const Op wrong_op{
-    .name = "test.mutant_wrong",
-    .arity = 1,
-    .traits = Traits::pointwise,
-    .about = "x^3 with the gradient of 2 x^3",
-    .shape = same_float,
-    .forward = map1<[](auto x) { return x * x * x; }>,
-    .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{dy * 6 * square(y.input(0))}; },
-    .examples =
-        [] {
-          return Examples{
-              {{sample({2, 3}, 0.5, 2)}, [](std::span<const Tensor> x) { return unary(wrong_op, x[0]); }}};
         }};
 
 Mutant mutant_named(const Op& op, const std::string& change) {
@@ -164,7 +153,8 @@ TEST_CASE("mutants: an operation that the library does not know has them, and al
 }
 
 TEST_CASE("mutants survive examples that hide them, and the table says which") {
-  hidden_at = draw(hidden_op.examples()[0].inputs, fold_in(1, 0))[1].values[0];
+  for (const std::uint64_t d : {0, 1})
+    hidden_at[d] = draw(hidden_op.examples()[0].inputs, fold_in(fold_in(1, 0), d))[1].values[0];
   const GradtestMutants m = gradtest_mutants(hidden_op);
   CHECK(m.rejected.empty());
   CHECK(!m.all_killed());

@@ -1,9 +1,8 @@
-// Gradients by example against a loop over the examples, for every way in which weights meet them.
+// Gradients by example, for every way in which weights meet them.
 #include "../ops/per_example.h"
 
 #include <doctest/doctest.h>
 
-#include <cmath>
 #include <set>
 #include <string>
 
@@ -12,101 +11,10 @@
 #include "../models/lecture.h"
 #include "../ops/custom_gradient.h"
 #include "../ops/define.h"
-#include "../ops/example_rules.h"
-#include "numeric_gradient.h"
+#include "per_example.h"
 
 using namespace opgrad;
 using namespace opgrad::test;
-
-namespace {
-
-using Doubles = std::vector<double>;
-using Tensors = std::vector<Tensor>;
-// Losses [batch] of parameters and of data whose axis 0 holds the examples.
-using Network = std::function<Tensor(const Tensors& parameters, const Tensors& data)>;
-
-Doubles doubles(const Tensor& x) { return cast(x, DType::f64).to_vector<double>(); }
-
-Tensor rows(const Tensor& x, std::int64_t first, std::int64_t count) {
-  Axes begin, end;
-  for (const std::int64_t n : x.shape()) {
-    begin.push_back(0);
-    end.push_back(n);
-  }
-  begin[0] = first;
-  end[0] = first + count;
-  return slice(x, begin, end);
-}
-
-void check_close(const Doubles& found, const Doubles& expected, double bound) {
-  REQUIRE(found.size() == expected.size());
-  double size = 0, apart = 0;
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    size = std::max(size, std::abs(expected[i]));
-    apart = std::max(apart, std::abs(found[i] - expected[i]));
-  }
-  CHECK(apart <= bound * size);
-}
-
-// Each example's gradients are those of the network on its data alone, and their mean is that of the mean
-// loss.
-void check_by_loop(const Network& f, const Tensors& parameters, const Tensors& data, std::int64_t batch,
-                   double bound = 1e-12) {
-  const Tensor losses = f(parameters, data);
-  REQUIRE(losses.shape() == Shape{batch});
-  const Tensors found = per_example_gradients(losses, parameters);
-  const Tensors whole = grad(mean(losses), parameters);
-  bool any = false;
-  for (std::size_t i = 0; i < parameters.size(); ++i) {
-    CAPTURE(i);
-    CHECK(found[i].shape() == in_front(batch, parameters[i].shape()));
-    check_close(doubles(mean(found[i], {0})), doubles(whole[i]), bound);
-    for (const double g : doubles(found[i])) any = any || g != 0;
-  }
-  CHECK(any);
-  for (std::int64_t b = 0; b < batch; ++b) {
-    CAPTURE(b);
-    Tensors mine;
-    for (const Tensor& x : data) mine.push_back(rows(x, b * (x.dim(0) / batch), x.dim(0) / batch));
-    const Tensors expected = grad(sum(f(parameters, mine)), parameters);
-    for (std::size_t i = 0; i < parameters.size(); ++i) {
-      CAPTURE(i);
-      check_close(doubles(found[i][b]), doubles(expected[i]), bound);
-    }
-  }
-}
-
-Tensor weights(const Shape& shape, std::uint64_t seed) { return variable(random_tensor(shape, seed)); }
-
-// One number for each of the groups of rows, in which all elements have a say.
-Tensor losses_of(const Tensor& y, std::int64_t batch) {
-  const Tensor flat = reshape(y, {batch, -1});
-  return sum(square(flat) * random_tensor({flat.dim(1)}, 99), {1});
-}
-
-std::string refusal(const std::function<void()>& f) { return error_of(f); }
-
-// Halves its rows, and says nothing of examples or that they stay apart.
-Tensor halve(const Op& op, const Tensor& x) { return make(op, {x.node()}, {}); }
-void half(const KernelArgs& a) {
-  dispatch_float(a.out.dtype(), [&]<class T>() {
-    for (std::int64_t i = 0; i < a.out.numel(); ++i) a.out.as<T>()[i] = a.in[0].as<T>()[i] / 2;
-  });
-}
-constexpr Op halving(const char* name, PerExample rules) {
-  return {.name = name,
-          .arity = 1,
-          .traits = Traits::dense_inputs,
-          .about = "x / 2, without the trait pointwise",
-          .shape = same_float,
-          .forward = half,
-          .backward = [](const Tensor&, const Tensor& dy, Wanted) { return Grads{dy / 2}; },
-          .per_example = rules};
-}
-constinit const Op silent_op = halving("test.silent", {});
-constinit const Op telling_op = halving("test.telling", {rows_apart, lift_as_is});
-
-}  // namespace
 
 TEST_CASE("the lecture's network") {
   Sequential net = lecture_network();
@@ -223,13 +131,6 @@ TEST_CASE("folded sequences: embedding, attention, several rows to an example") 
                 {tensor<std::int32_t>({0, 1, 1, 6, 5, 1, 2, 2, 2, 0, 3, 6})}, 4);
 }
 
-TEST_CASE("an index out of range is refused, never another example's row") {
-  const Tensor table = weights({3, 2}, 22), index = tensor<std::int64_t>({0, 3});
-  const Tensor losses = sum(gather(table, index), {1});
-  const std::string said = refusal([&] { per_example_gradients(losses, table).to_vector<double>(); });
-  CHECK_MESSAGE(mentions(said, "index 3 at position [1] is outside [0, 3)"), said);
-}
-
 TEST_CASE("a parameter with a row for each example has gradients in that row alone") {
   const Tensor rows_of = weights({3, 2}, 23), x = random_tensor({3, 2}, 24);
   const Tensor found = per_example_gradients(sum(rows_of * x, {1}), rows_of);
@@ -327,46 +228,6 @@ TEST_CASE("every differentiable record serves what examples share, but for those
   CHECK(without == std::set<std::string>{"custom_gradient"});
 }
 
-TEST_CASE("operations that mix examples are refused by name and line, with the way out") {
-  const Tensor w = weights({3, 4}, 60), x = random_tensor({4, 3}, 61);
-  const auto refused = [&](int line, const char* part, const Tensor& losses) {
-    const std::string said = refusal([&] { per_example_gradients(losses, w); });
-    CHECK_MESSAGE(mentions(said, part), said);
-    CHECK_MESSAGE(mentions(said, ("per_example_test.cpp:" + std::to_string(line)).c_str()), said);
-    CHECK_MESSAGE(mentions(said, "keep examples apart"), said);
-  };
-  const Tensor h = matmul(x, w);
-  const Tensor centre = sum(square(h), {0});
-  refused(__LINE__ - 1, "sum f64[1, 4] of f64[4, 4] mixes the 4 examples along axis 0", sum(h - centre, {1}));
-  const Tensor turned = transpose(h);
-  refused(__LINE__ - 1, "permute f64[4, 4] of f64[4, 4] mixes the 4 examples", sum(turned, {1}));
-  const Tensor flipped = flip(h, {0});
-  refused(__LINE__ - 1, "flip f64[4, 4] of f64[4, 4] mixes", sum(flipped, {1}));
-  const Tensor across = softmax(sum(h, {1}));
-  refused(__LINE__ - 1, "softmax f64[4] of f64[4] mixes", across);
-  const Tensor part = slice(concatenate(Tensors{h, h}, 0), {2, 0}, {6, 4});
-  refused(__LINE__ - 1, "slice f64[4, 4] of f64[8, 4] mixes", sum(part, {1}));
-  const Tensor picked = gather(h, tensor<std::int64_t>({3, 3, 0, 1}));
-  refused(__LINE__ - 1, "gather f64[4, 4] of f64[4, 4] mixes", sum(h * picked, {1}));
-  const Tensor gram = matmul(h, h);
-  refused(__LINE__ - 1, "matmul f64[4, 4] of f64[4, 4] mixes", sum(gram, {1}));
-  const GradientRule centred = [](const Tensor&, const Tensor& dy, std::span<const Tensor>) -> Grads {
-    return {dy - mean(dy)};
-  };
-  const Tensor own = custom_gradient(h, {&h, 1}, centred);
-  refused(__LINE__ - 1, "custom_gradient f64[4, 4] of f64[4, 4] mixes", sum(own, {1}));
-}
-
-TEST_CASE("batch normalisation mixes examples in training and keeps them apart in inference") {
-  Sequential net{Dense(4), BatchNormalization(), Dense(2)};
-  const Tensor x = cast(random_tensor({5, 3}, 62), DType::f32);
-  const std::string said = refusal([&] { per_example_gradients(sum(net(x), {1})); });
-  CHECK_MESSAGE(mentions(said, "sum f32[1, 4] of f32[5, 4] mixes the 5 examples along axis 0"), said);
-  CHECK_MESSAGE(mentions(said, "batch_normalization"), said);
-  net.eval();
-  CHECK(per_example_gradients(sum(net(x), {1})).gradients.size() == 6);
-}
-
 TEST_CASE("a custom gradient that says its rows are apart is taken at its word") {
   const Network f = [](const Tensors& p, const Tensors& d) {
     const Tensor h = matmul(d[0], p[0]);
@@ -376,37 +237,6 @@ TEST_CASE("a custom gradient that says its rows are apart is taken at its word")
     return sum(square(y), {1});
   };
   check_by_loop(f, {weights({3, 2}, 63)}, {random_tensor({4, 3}, 64)}, 4);
-}
-
-TEST_CASE("an operation from outside needs a rule, unless it is pointwise") {
-  const Tensor w = weights({3, 2}, 65), x = random_tensor({4, 3}, 66);
-  const std::string said =
-      refusal([&] { per_example_gradients(sum(halve(silent_op, matmul(x, w)), {1}), w); });
-  CHECK_MESSAGE(mentions(said, "test.silent f64[4, 2] has no per_example rule"), said);
-  CHECK_MESSAGE(mentions(said, "rows_apart"), said);
-  const std::string shared =
-      refusal([&] { per_example_gradients(sum(matmul(x, halve(silent_op, w)), {1}), w); });
-  CHECK_MESSAGE(mentions(shared, "makes what all 4 examples share, and its record has no per_example.lift"),
-                shared);
-  const Network f = [](const Tensors& p, const Tensors& d) {
-    return sum(square(halve(telling_op, matmul(d[0], halve(telling_op, p[0])))), {1});
-  };
-  check_by_loop(f, {w}, {x}, 4);
-}
-
-TEST_CASE("losses that are no list of floats, and weights that they do not depend on, are refused") {
-  const Tensor w = weights({3, 2}, 67), x = random_tensor({4, 3}, 68);
-  const auto says = [](const char* part, const std::function<void()>& f) {
-    const std::string said = error_of(f);
-    CHECK_MESSAGE(mentions(said, part), said);
-    CHECK_MESSAGE(mentions(said, "per_example_test.cpp:"), said);
-  };
-  says("losses is f64[] and must be floats of rank 1", [&] { per_example_gradients(sum(matmul(x, w)), w); });
-  says("losses is f64[4, 2] and must be floats of rank 1", [&] { per_example_gradients(matmul(x, w), w); });
-  says("losses is i64[4] and must be floats of rank 1",
-       [&] { per_example_gradients(argmax(matmul(x, w)), w); });
-  says("does not depend on x", [&] { per_example_gradients(sum(x, {1}), w); });
-  says("depends on no trainable parameter", [&] { per_example_gradients(sum(matmul(x, w), {1})); });
 }
 
 TEST_CASE("outer products too large for the caches are exact, whatever their rows' alignment") {

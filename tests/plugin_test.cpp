@@ -4,9 +4,7 @@
 
 #include <dlfcn.h>
 #include <doctest/doctest.h>
-#include <sys/wait.h>
 
-#include <array>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -16,9 +14,12 @@
 #include "../graph/grad.h"
 #include "../graph/registry.h"
 #include "../ops/ops.h"
+#include "errors.h"
+#include "run_shell.h"
 #include "scratch.h"
 
 using namespace opgrad;
+using namespace opgrad::test;
 
 std::size_t operations_seen_by_the_library();  // tests/plugins/library.cpp
 
@@ -28,8 +29,6 @@ extern "C" const char* __asan_default_options() { return "detect_odr_violation=0
 namespace {
 
 std::string plugin(const std::string& name) { return OPGRAD_PLUGINS "/" + name + ".so"; }
-
-bool contains(const std::string& s, const std::string& part) { return s.find(part) != s.npos; }
 
 // The message of the UserError with which the file is refused, after a look whether the registry is as
 // before.
@@ -52,21 +51,8 @@ std::string refusal_of(const std::string& name) {
   return said;
 }
 
-struct Run {
-  int code;
-  std::string output;
-};
 Run run(const std::string& command) {
-  std::FILE* pipe =
-      popen(("ASAN_OPTIONS=$ASAN_OPTIONS:detect_odr_violation=0 " + command + " 2>&1").c_str(), "r");
-  REQUIRE(pipe);
-  Run r{0, ""};
-  std::array<char, 4096> part{};
-  for (std::size_t n = 0; (n = std::fread(part.data(), 1, part.size(), pipe)) > 0;)
-    r.output.append(part.data(), n);
-  const int status = pclose(pipe);
-  r.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  return r;
+  return run_shell("ASAN_OPTIONS=$ASAN_OPTIONS:detect_odr_violation=0 " + command + " 2>&1");
 }
 Run opgrad_command(const std::string& arguments) { return run("'" OPGRAD_COMMAND "' " + arguments); }
 

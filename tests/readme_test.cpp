@@ -3,9 +3,9 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <regex>
 #include <set>
 #include <sstream>
 #include <string>
@@ -18,13 +18,16 @@
 #include "examples/swish_layer.h"
 #include "examples/warmup.h"
 #include "numeric_gradient.h"
+#include "run_shell.h"
 
 using namespace opgrad;
 namespace fs = std::filesystem;
 
 // tests/examples
 Tensor softsign(const Operand& x);
+Tensor gelu(const Operand& x);
 Tensor softplus(const Operand& x);
+Tensor clip(const Operand& x, double low, double high);
 Tensor logsumexp(const Operand& x, const Axes& axes = {}, bool keepdims = false);
 
 namespace {
@@ -48,16 +51,21 @@ std::vector<std::string> listings(const std::string& page, const std::string& la
   return found;
 }
 
+// The first group of every match.
+std::vector<std::string> found(const std::string& text, const std::string& pattern) {
+  const std::regex expression(pattern);
+  std::vector<std::string> groups;
+  for (std::sregex_iterator m(text.begin(), text.end(), expression); m != std::sregex_iterator(); ++m)
+    groups.push_back((*m)[1]);
+  return groups;
+}
+
 std::vector<std::string> pages() { return {text_of(root / "README.md"), text_of(root / "ops/README.md")}; }
 
 std::string output_of(const char* command) {
-  std::string text;
-  std::FILE* const pipe = popen(command, "r");
-  REQUIRE(pipe);
-  char buffer[4096];
-  while (std::fgets(buffer, sizeof buffer, pipe)) text += buffer;
-  CHECK(pclose(pipe) == 0);
-  return text;
+  const test::Run r = test::run_shell(command);
+  CHECK(r.code == 0);
+  return r.output;
 }
 
 }  // namespace
@@ -72,7 +80,7 @@ TEST_CASE("pages: every C++ listing is a file in tests/examples, and every file 
       listed.insert(listing);
       ++count;
     }
-  CHECK(count == 11);
+  CHECK(count == 13);
   for (const std::string& example : examples) CHECK_MESSAGE(listed.contains(example), example);
 }
 
@@ -104,6 +112,27 @@ TEST_CASE("pages: the reduction does not overflow, and its gradient is softmax")
   CHECK(logsumexp(tensor({-infinity, -infinity})).item() == -infinity);
   CHECK(logsumexp(tensor({infinity, infinity, 0.0})).item() == infinity);
   CHECK(std::isnan(logsumexp(tensor({0.0, std::nan(""), 1.0})).item()));
+}
+
+TEST_CASE("pages: the operation with settings clips, by its own kernel, whatever the strides of its input") {
+  const Tensor x = variable(tensor({{-3.0, -1.0, 0.25}, {0.5, 7.0, std::nan("")}}));
+  const std::vector<double> y = clip(x, -1, 0.5).to_vector<double>();
+  CHECK(std::vector(y.begin(), y.end() - 1) == std::vector<double>{-1, -1, 0.25, 0.5, 0.5});
+  CHECK(std::isnan(y.back()));
+  CHECK(grad(sum(clip(x, -1, 0.5)), x).to_vector<double>() == std::vector<double>{0, 1, 1, 1, 0, 1});
+  const Tensor turned = clip(transpose(tensor({{1.0, 2.0}, {3.0, 4.0}})), 1.5, 3.5);
+  CHECK(turned.to_vector<double>() == std::vector<double>{1.5, 3, 2, 3.5});
+  CHECK(clip(2.5, 0, 1).item() == 1);
+  // One number in memory, with others behind it, that the kernel must not take for its neighbours.
+  const Tensor repeated = broadcast_to(slice(tensor({5.0, -5.0, -5.0}), {0}, {1}), {3});
+  CHECK(clip(repeated, 0, 1).to_vector<double>() == std::vector<double>{1, 1, 1});
+}
+
+TEST_CASE("pages: gelu has its known values") {
+  const Tensor y = gelu(tensor({-1.0, 0.0, 2.0}));
+  CHECK(y.values<double>()[0] == doctest::Approx(-0.158655253931457));
+  CHECK(y.values<double>()[1] == 0);
+  CHECK(y.values<double>()[2] == doctest::Approx(1.954499736103642));
 }
 
 TEST_CASE("pages: the composite has the gradient it states where its parts have kinks, and both orders") {
@@ -152,6 +181,50 @@ TEST_CASE("pages: the network made of all of them learns") {
   CHECK(beta != 1);
 }
 
+TEST_CASE("pages: the derivatives are those that the page shows, and right") {
+  const std::string said = output_of(OPGRAD_DERIVATIVES);
+  const std::vector<std::string> shown = listings(text_of(root / "README.md"), "text");
+  REQUIRE(shown.size() == 1);
+  CHECK(said == shown[0]);
+  // At x = (1, 2) with v = (1, -1), by hand: y = x (x0 + x1), energy = x0^2 x1.
+  for (const char* line : {"jacobian        f64[2, 2] {{4, 1}, {2, 5}}\n", "jvp             f64[2] {3, -3}\n",
+                           "vjp             f64[2] {2, -4}\n", "hessian         f64[2, 2] {{4, 2}, {2, 0}}\n",
+                           "hvp             f64[2] {2, 2}\n", "custom_gradient f64[2] {1, -1}\n",
+                           "by example      f64[3, 2] {{2, 0}, {0, 2}, {4, 4}}\n"})
+    CHECK_MESSAGE(said.find(line) != said.npos, line);
+}
+
+TEST_CASE("pages: the ways into a build are those that the tests of the installed library go") {
+  const std::string page = text_of(root / "README.md"), installed = text_of(root / "tests/installed_test.sh");
+  const std::string subdirectory = text_of(root / "tests/subdirectory_test.sh");
+  const std::vector<std::string> cmake = listings(page, "cmake");
+  REQUIRE(cmake.size() == 1);
+  for (const char* words :
+       {"find_package(opgrad 0.1 REQUIRED)", "PRIVATE opgrad::opgrad)", "PRIVATE opgrad::shared)"}) {
+    CHECK_MESSAGE(cmake[0].find(words) != page.npos, words);
+    CHECK_MESSAGE(installed.find(words) != page.npos, words);
+  }
+  for (const char* words : {"opgrad-static", "pkg-config --cflags", "--libs opgrad"}) {
+    CHECK_MESSAGE(page.find(words) != page.npos, words);
+    CHECK_MESSAGE(installed.find(words) != page.npos, words);
+  }
+  CHECK(page.find("add_subdirectory(opgrad)") != page.npos);
+  CHECK(subdirectory.find("add_subdirectory($root opgrad)") != page.npos);
+}
+
+TEST_CASE("pages: the record's fields stand in the table in the order in which the compiler wants them") {
+  const std::string page = text_of(root / "ops/README.md"), header = text_of(root / "graph/ir.h");
+  const std::string table = page.substr(0, page.find("\n## 2."));
+  std::string record = header.substr(header.find("\nstruct Op {"));
+  record.resize(record.find("\n};"));
+  record = std::regex_replace(record, std::regex("//[^\n]*"), "");
+  // Behind a name may stand a function's parameters and a default.
+  const auto declared = found(record, R"((\w+)\)?(\([^)]*\))?( = [^;]+)?;)");
+  const auto shown = found(table, R"(\n\| `\.(\w+)` \|)");
+  CHECK(shown == declared);
+  CHECK(shown.size() == 16);
+}
+
 TEST_CASE("pages: the errors are real") {
   const std::string page = text_of(root / "ops/README.md");
   const Tensor x = zeros({2, 3});
@@ -160,6 +233,7 @@ TEST_CASE("pages: the errors are real") {
       test::error_of([&] { swish(x, zeros({3}, DType::f64)); }),
       test::error_of([&] { softsign(zeros({2}, DType::i64)); }),
       test::error_of([&] { logsumexp(x, {2}); }),
+      test::error_of([&] { clip(x, 2, 1); }),
   };
   for (const std::string& error : errors) {
     const std::string words = error.substr(0, error.find("\n  at "));

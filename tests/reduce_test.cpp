@@ -3,26 +3,16 @@
 
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 #include "../graph/grad.h"
 #include "../ops/ops.h"
+#include "counting.h"
 
 using namespace opgrad;
+using namespace opgrad::test;
 
 namespace {
-
-using Numbers = std::vector<double>;
 constexpr double nan_value = std::numeric_limits<double>::quiet_NaN();
-
-Numbers read(const Tensor& x) { return x.to_vector<double>(); }
-
-Tensor counting(const Shape& shape) {
-  Numbers n(static_cast<std::size_t>(shape.numel()));
-  std::iota(n.begin(), n.end(), 0.0);
-  return tensor(n, shape);
-}
-
 }  // namespace
 
 TEST_CASE("sum over every set of axes equals three loops") {

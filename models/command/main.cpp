@@ -11,6 +11,7 @@
 
 #include "../../graph/plugin.h"
 #include "../../graph/version.h"
+#include "bench.h"
 #include "command.h"
 #include "gradtest.h"
 
@@ -24,8 +25,8 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.failure_message([](const CLI::App*, const CLI::Error&) { return std::string(); });
 
-  const std::vector<Command> commands{add_train(app), add_evaluate(app), add_info(app), add_ops(app),
-                                      add_gradtest(app)};
+  const std::vector<Command> commands{add_train(app), add_evaluate(app), add_info(app),
+                                      add_ops(app),   add_gradtest(app), add_bench(app)};
 
   // For all of them, and on either side of the subcommand.
   std::vector<std::string> plugins;

@@ -13,7 +13,7 @@ void meet(Judgement& c, std::size_t input, std::size_t element, bool along, doub
           double bound, double scale) {
   const double apart = std::abs(claimed - expected);
   const bool ok = apart <= bound;  // false for NaN
-  c.zero = c.zero && claimed == 0 && std::abs(expected) <= bound;
+  c.zero = c.zero && std::abs(claimed) <= bound && std::abs(expected) <= bound;
   const double unit = scale > 0 ? scale : 1;
   const bool worst_so_far = c.accepted && apart / unit >= c.max_error;
   if (worst_so_far && !along) {
@@ -35,15 +35,15 @@ void meet(Judgement& c, std::size_t input, std::size_t element, bool along, doub
 }
 
 void compare_input(Judgement& c, const Truth& t, std::size_t i, const Numbers& claimed, double slack) {
-  const double extra = slack * t.scale[i];
   double weakest = std::numeric_limits<double>::infinity();
   for (const Truth::Entry& e : t.of[i]) {
     if (!e.good) continue;
-    meet(c, i, e.element, false, claimed[e.element], e.value, e.bound + extra, t.scale[i]);
-    if (e.value != 0) weakest = std::min(weakest, (e.bound + extra) / std::abs(e.value));
+    const double allowed = e.bound + slack * e.scale;
+    meet(c, i, e.element, false, claimed[e.element], e.value, allowed, t.scale[i]);
+    if (!t.vanishes[i] && e.value != 0) weakest = std::min(weakest, allowed / std::abs(e.value));
   }
   for (const Truth::Along& a : t.along) {
-    if (a.input != i) continue;
+    if (a.input != i || !c.accepted) continue;  // an element says more than a direction
     double dot = 0, size = 0;
     for (std::size_t k = 0; k < claimed.size(); ++k) {
       dot += claimed[k] * a.direction[k];
@@ -93,9 +93,12 @@ Changed scaled(const Numbers& g, const Shape&, DType dtype, std::uint64_t, Place
   return wrong;
 }
 
+// A great gradient is moved by as much of itself: 1e-6 may be below its rounding.
 Changed added(const Numbers& g, const Shape&, DType dtype, std::uint64_t, Places) {
   Numbers wrong = g;
-  for (double& x : wrong) x += dtype == DType::f32 ? 1e-3 : 1e-6;
+  double most = 1;
+  for (const double x : g) most = std::max(most, std::abs(x));
+  for (double& x : wrong) x += most * (dtype == DType::f32 ? 1e-3 : 1e-6);
   return wrong;
 }
 
@@ -145,8 +148,12 @@ Changed rot180(const Numbers& g, const Shape& shape, DType, std::uint64_t, Place
   return std::nullopt;
 }
 
-constexpr Control all_controls[] = {{"scaled", scaled}, {"added", added},           {"zeroed", zeroed},
-                                    {"sign", sign},     {"transposed", transposed}, {"rot180", rot180}};
+constexpr Control all_controls[] = {{"scaled", "scaled (by 1.00001, in f32 by 1.001)", scaled},
+                                    {"added", "moved (by 1e-6, in f32 by 1e-3)", added},
+                                    {"zeroed", "set to zero at one element", zeroed},
+                                    {"sign", "given another sign at one element", sign},
+                                    {"transposed", "transposed", transposed},
+                                    {"rot180", "turned by 180 degrees", rot180}};
 
 }  // namespace
 

@@ -1,4 +1,5 @@
 // Forward mode without a step, node by node: values and tangents are computed tensors of f64.
+#include <algorithm>
 #include <cmath>
 #include <unordered_map>
 #include <unordered_set>
@@ -99,6 +100,23 @@ bool dual_tangent(const Step& s, const Tangents& tangents, Numbers& out) {
 
 }  // namespace
 
+double greatest_value_behind(const Tensor& y) {
+  std::vector<Tensor> all;
+  for (const Step& s : steps_behind(y))
+    if (is_float(s.node.dtype())) all.push_back(s.node);
+  eval(all);
+  double most = 0;
+  for (const Tensor& t : all)
+    for (const double v : numbers_of(t)) most = std::isfinite(v) ? std::max(most, std::abs(v)) : most;
+  return most;
+}
+
+std::int64_t elements_behind(const Tensor& y) {
+  std::int64_t sum = 0;
+  for (const Step& s : steps_behind(y)) sum += s.node.numel();
+  return sum;
+}
+
 std::optional<Slope> exact_slope(const Problem& p, std::span<const Numbers> direction,
                                  std::string* obstacle) {
   const std::vector<Tensor> xs = leaves(p.inputs);
@@ -128,10 +146,12 @@ std::optional<Slope> exact_slope(const Problem& p, std::span<const Numbers> dire
   Slope slope;
   const auto found = tangents.find(y.node());
   slope.value = found == tangents.end() ? Numbers(static_cast<std::size_t>(y.numel()), 0.0) : found->second;
+  // Rounding is relative to the greatest tangent on the way, which may cancel later.
   double most = 0;
-  for (const double d : slope.value) most = std::max(most, std::abs(d));
-  slope.error.assign(slope.value.size(), 1e-15 * most);
-  slope.good = std::isfinite(most);
+  for (const auto& [node, tangent] : tangents)
+    for (const double d : tangent) most = std::isfinite(d) ? std::max(most, std::abs(d)) : most;
+  slope.error.assign(slope.value.size(), 4e-16 * most);
+  slope.good = std::ranges::all_of(slope.value, [](double d) { return std::isfinite(d); });
   return slope;
 }
 

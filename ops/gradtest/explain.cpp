@@ -51,7 +51,7 @@ void judge(Specimen& s, DType dtype) {
     s.bound[i].assign(s.problem.inputs[i].values.size(), not_compared);
     for (const Truth::Entry& e : t.of[i]) {
       s.expected[i][e.element] = e.value;
-      if (!e.kink) s.bound[i][e.element] = e.bound + (dtype == DType::f32 ? f32_slack * t.scale[i] : 0);
+      if (!e.kink) s.bound[i][e.element] = e.bound + (dtype == DType::f32 ? f32_slack * e.scale : 0);
     }
   }
 }

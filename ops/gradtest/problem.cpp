@@ -20,17 +20,22 @@ Numbers uniform(std::uint64_t seed, std::int64_t n, double low, double high) {
   return out;
 }
 
-// One number from each of n equal parts of [low, high), in random order. `input` shifts them against those of
-// other inputs, so that no element of one equals an element of another.
+// One number from each of n equal parts of [low, high), in random order; the lattice is shifted at random,
+// round the end, so that many seeds visit the whole domain. The lattices of the inputs of one case (`seed`)
+// stand apart, so that an element of one is seldom close to one of another.
 Numbers spread(std::uint64_t seed, std::int64_t n, double low, double high, std::size_t input) {
+  const Numbers phase = uniform(fold_in(seed, 3), 1, 0, 1);
+  seed = fold_in(seed, input);
   const Numbers keys = uniform(fold_in(seed, 1), n, 0, 1), jitter = uniform(fold_in(seed, 2), n, 0, 0.15);
   std::vector<std::size_t> order(keys.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::ranges::sort(order, {}, [&](std::size_t i) { return keys[i]; });
   Numbers out(keys.size());
-  const double width = (high - low) / static_cast<double>(n);
-  for (std::size_t i = 0; i < out.size(); ++i)
-    out[i] = low + width * (static_cast<double>(order[i]) + (input % 2 ? 0.8 : 0.6) + jitter[i]);
+  const double count = static_cast<double>(n), golden = 0.6180339887498949 * static_cast<double>(input);
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const double place = std::fmod(static_cast<double>(order[i]) + phase[0] + golden + jitter[i], count);
+    out[i] = low + (high - low) * (place / count);
+  }
   return out;
 }
 
@@ -59,7 +64,7 @@ std::vector<Input> draw(std::span<const Sample> samples, std::uint64_t seed) {
     Input in{s.shape, s.dtype, {}, s.low, s.high};
     // Truth values are spread, too: a mask that is false everywhere shows nothing.
     in.values = is_float(s.dtype) || s.dtype == DType::bool_
-                    ? spread(fold_in(seed, i), s.shape.numel(), s.low, s.high, i)
+                    ? spread(seed, s.shape.numel(), s.low, s.high, i)
                     : uniform(fold_in(seed, i), s.shape.numel(), s.low, s.high);
     for (double& v : in.values) v = is_float(s.dtype) ? static_cast<float>(v) : std::floor(v);
     inputs.push_back(std::move(in));
@@ -103,19 +108,26 @@ Numbers value_along(const Problem& p, std::span<const Tensor> at, std::span<cons
   return numbers_of(p.f(xs));
 }
 
+double reach(const Input& in) { return std::min(1.0, in.high > in.low ? (in.high - in.low) / 2 : 1.0); }
+
 Gradient gradient(const Problem& p, const Numbers& cotangent, DType under_test) {
+  return gradient(
+      p, [&](const Tensor& y) { return leaf_of(cotangent, y.shape(), y.dtype()); }, under_test);
+}
+
+Gradient gradient(const Problem& p, const std::function<Tensor(const Tensor& y)>& cotangent, DType under_test,
+                  std::optional<std::size_t> only) {
   const std::vector<Tensor> xs = leaves(p.inputs, under_test);
   const Tensor y = p.f(xs);
-  const Tensor dy = leaf_of(cotangent, y.shape(), y.dtype());
   Gradient g{std::vector<Numbers>(xs.size()), std::vector<bool>(xs.size(), false)};
   std::vector<Tensor> wanted;
   std::vector<std::size_t> places;
   for (std::size_t i = 0; i < xs.size(); ++i)
-    if (p.inputs[i].active()) {
+    if (p.inputs[i].active() && (!only || *only == i)) {
       wanted.push_back(xs[i]);
       places.push_back(i);
     }
-  const std::vector<Tensor> all = vjp_where_connected(y, dy, wanted);
+  const std::vector<Tensor> all = vjp_where_connected(y, cotangent(y), wanted);
   for (std::size_t k = 0; k < all.size(); ++k) {
     const std::size_t i = places[k];
     g.connected[i] = static_cast<bool>(all[k]);

@@ -24,11 +24,14 @@ struct Problem {
   std::vector<Input> inputs;
 };
 
+// How far a step may go: at most 1, less where the domain is narrow.
+double reach(const Input& in);
+
 // Signed numbers of magnitude 0.25 to 1.25: a direction or a cotangent that sees every element.
 Numbers signed_numbers(std::uint64_t seed, std::int64_t n);
 
-// Random inputs for these samples. Floats come one from each of n equal parts of [low, high), in random order
-// and off the middle: no two are close, so that few kinks lie within a difference step. All are exact in f32.
+// Random inputs for these samples. Floats come one from each of n equal parts of [low, high), in random
+// order: no two are close, so that few kinks lie within a difference step. All are exact in f32.
 std::vector<Input> draw(std::span<const Sample> samples, std::uint64_t seed);
 
 // A dense leaf; the numbers of a tensor as double, computing it.
@@ -50,6 +53,9 @@ struct Gradient {
   std::vector<bool> connected;
 };
 Gradient gradient(const Problem& p, const Numbers& cotangent, DType under_test = DType::f64);
+// With a cotangent of any make, and for one input alone where `only` names it.
+Gradient gradient(const Problem& p, const std::function<Tensor(const Tensor& y)>& cotangent, DType under_test,
+                  std::optional<std::size_t> only = std::nullopt);
 
 // The gradients of p as a function of its inputs and of the cotangent (the last input), joined into one
 // vector; nothing when no gradient exists.

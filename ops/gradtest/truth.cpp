@@ -49,10 +49,11 @@ Extrapolated extrapolate(std::array<double, levels> d, int power) {
 struct Ladder {
   double h = 0;
   std::array<Numbers, levels> up, down;
-  double size = 0;  // of the greatest value, or of the terms of a dot product
+  double size = 0;      // of the greatest value, or of the terms of a dot product
+  double rounding = 0;  // of the elements that move
 };
 Ladder climb(const Probe& probe, std::span<const Numbers> direction, double h) {
-  Ladder l{h, {}, {}, 0};
+  Ladder l{h, {}, {}, 0, 0};
   for (std::size_t k = 0; k < levels; ++k) {
     const double step = h / static_cast<double>(1 << k);
     l.up[k] = probe.value(direction, step, l.size);
@@ -62,6 +63,11 @@ Ladder climb(const Probe& probe, std::span<const Numbers> direction, double h) {
 }
 
 enum class Side { central, left, right };
+
+// The error is small beside the slopes, or is that of rounding; false for NaN.
+bool small(const Slope& s, double slopes, double size, double smallest_step) {
+  return greatest(s.error) <= 1e-7 * slopes + 16 * epsilon * size / smallest_step;
+}
 
 Slope slope_of(const Ladder& l, const Numbers& middle, Side side) {
   Slope s;
@@ -78,10 +84,9 @@ Slope slope_of(const Ladder& l, const Numbers& middle, Side side) {
     const Extrapolated e = extrapolate(d, side == Side::central ? 2 : 1);
     // Rounding of the values, as the smallest step magnifies it; the scheme itself adds little.
     s.value.push_back(e.value);
-    s.error.push_back(e.error + 4 * epsilon * size / smallest);
+    s.error.push_back(e.error + (4 * epsilon * size + l.rounding * std::abs(e.value)) / smallest);
   }
-  const double most = greatest(s.error);
-  s.good = most <= 1e-7 * greatest(s.value) + 16 * epsilon * size / smallest;  // false for NaN
+  s.good = small(s, greatest(s.value), size, smallest);
   return s;
 }
 
@@ -107,8 +112,10 @@ bool apart(const Slope& a, const Slope& b) {
 }  // namespace
 
 Probe::Probe(const Problem& p, const Numbers* weights) : p_(p), at_(leaves(p.inputs)), weights_(weights) {
-  double size = 0;
-  middle_ = weighed(numbers_of(p.f(at_)), size);
+  const Tensor y = p.f(at_);
+  // Of a network only the result is looked at: its nodes are many.
+  size_ = weights ? 0 : greatest_value_behind(y);
+  middle_ = weighed(numbers_of(y), size_);
 }
 
 Numbers Probe::value(std::span<const Numbers> direction, double t, double& size) const {
@@ -133,13 +140,28 @@ Slope Probe::difference(std::span<const Numbers> direction) const {
   const Numbers& middle = middle_;
   Slope best;
   best.good = false;
-  double best_error = std::numeric_limits<double>::infinity(), h = first_step;
+  double best_error = std::numeric_limits<double>::infinity(), h = first_step, rounding_of_x = 0;
+  for (std::size_t i = 0; i < direction.size(); ++i) {
+    if (direction[i].empty()) continue;
+    h = std::min(h, first_step * reach(p_.inputs[i]));
+    for (std::size_t k = 0; k < direction[i].size(); ++k)
+      if (direction[i][k] != 0)
+        rounding_of_x = std::max(rounding_of_x, epsilon * std::abs(p_.inputs[i].values[k]));
+  }
   Ladder last;
   for (int i = 0; i < attempts; ++i, h *= shrink) {
     last = climb(*this, direction, h);
+    last.size = std::max(last.size, size_);
+    last.rounding = rounding_of_x;
     // A kink at the point itself stays, however small the step, and the central difference there is the mean
     // of two slopes, with a beautiful error estimate.
-    Slope sides = between(slope_of(last, middle, Side::left), slope_of(last, middle, Side::right));
+    Slope left = slope_of(last, middle, Side::left), right = slope_of(last, middle, Side::right);
+    // One of two slopes may be zero: both are judged beside the greater one.
+    const double greater = std::max(greatest(left.value), greatest(right.value)),
+                 smallest = last.h / static_cast<double>(1 << (levels - 1));
+    left.good = small(left, greater, last.size, smallest);
+    right.good = small(right, greater, last.size, smallest);
+    Slope sides = between(left, right);
     if (sides.good && sides.kink) return sides;
     Slope s = slope_of(last, middle, Side::central);
     // Where the slope has a kink of its own (x |x| at 0), the central difference is no series in h^2, and its
@@ -223,6 +245,36 @@ constexpr double rounding = 512 * epsilon;
 
 }  // namespace
 
+namespace {
+
+// What the rule may round. An element is held to its own terms and a tenth of the greatest of all inputs;
+// one that is nothing beside those is zero for a mathematical reason (a bias before a normalisation), and
+// then its terms, which cancel, are as large as those of the others. Where the whole gradient vanishes beside
+// the values themselves, they are what is rounded.
+void finish_bounds(Truth& t, double values, const Numbers& cotangent, const Problem& p) {
+  constexpr double nothing = 1e-6, share = 0.1;
+  double most = 0, weight = 0, widest = 0;
+  for (const double s : t.scale) most = std::max(most, s);
+  for (const double c : cotangent) weight = std::max(weight, std::abs(c));
+  for (const Input& in : p.inputs)
+    if (in.active()) widest = std::max(widest, reach(in));
+  if (widest > 0 && most < 1e-9 * weight * values / widest) most = weight * values / widest;
+  t.vanishes.assign(t.of.size(), true);
+  for (std::size_t i = 0; i < t.of.size(); ++i) {
+    for (Truth::Entry& e : t.of[i]) {
+      const bool vanishes = e.scale <= nothing * most;
+      t.vanishes[i] = t.vanishes[i] && vanishes;
+      e.scale = vanishes ? most : e.scale + share * most;
+      e.bound = 2 * e.bound + rounding * e.scale;
+    }
+    if (!t.of[i].empty()) t.scale[i] = std::max(t.scale[i], t.vanishes[i] ? most : share * most);
+  }
+  for (Truth::Along& a : t.along)
+    a.bound += rounding * t.scale[a.input] * std::sqrt(static_cast<double>(a.direction.size()));
+}
+
+}  // namespace
+
 Truth truth(const Problem& p, const Numbers& cotangent, std::uint64_t seed,
             const std::vector<Numbers>* claimed) {
   std::size_t count = 0;
@@ -261,10 +313,9 @@ Truth truth(const Problem& p, const Numbers& cotangent, std::uint64_t seed,
       const double terms = w.scale;
       w = weigh(weights, column);
       t.scale[i] = std::max({t.scale[i], w.scale, terms});
-      t.of[i].push_back({k, w.sum, w.error, column.kink, column.good});
+      t.of[i].push_back({k, w.sum, w.error, column.kink, column.good, std::max(w.scale, terms)});
       if (t.complete) t.columns[i].push_back(std::move(column));
     }
-    for (Truth::Entry& e : t.of[i]) e.bound = 2 * e.bound + rounding * t.scale[i];
     for (std::uint64_t r = 0; r < (t.complete || count >= 20000 ? 1u : 3u) && n > 0; ++r) {
       std::vector<Numbers> direction = unit(p, i, 0);
       direction[i] = signed_numbers(fold_in(fold_in(seed, 2000 + i), r), static_cast<std::int64_t>(n));
@@ -277,11 +328,10 @@ Truth truth(const Problem& p, const Numbers& cotangent, std::uint64_t seed,
       if (!slope) slope = probe.difference(direction);
       if (!slope->good) continue;
       const Weighed w = weigh(whole ? cotangent : weights, *slope);
-      t.along.push_back(
-          {i, std::move(direction[i]), w.sum,
-           2 * w.error + rounding * (w.scale + t.scale[i] * std::sqrt(static_cast<double>(n)))});
+      t.along.push_back({i, std::move(direction[i]), w.sum, 2 * w.error + rounding * w.scale});
     }
   }
+  finish_bounds(t, probe.size(), cotangent, p);
   return t;
 }
 

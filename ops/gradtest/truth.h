@@ -18,6 +18,11 @@ struct Slope {
 std::optional<Slope> exact_slope(const Problem& p, std::span<const Numbers> direction,
                                  std::string* obstacle = nullptr);
 
+// The greatest magnitude among the floats of all nodes that y is computed from: what the rounding of y is
+// relative to, whatever cancels on the way. And how many elements they have in all.
+double greatest_value_behind(const Tensor& y);
+std::int64_t elements_behind(const Tensor& y);
+
 // Central differences, extrapolated to step 0 by Neville's scheme (Richardson 1911), whose last two entries
 // estimate the error. The step shrinks until the estimate is good. Where it stays bad, the one-sided slopes
 // are extrapolated likewise, and if both are good and differ, there is a kink.
@@ -28,6 +33,8 @@ class Probe {
   Slope difference(std::span<const Numbers> direction) const;
   // f at x + t * direction; `size` grows to that of the greatest term.
   Numbers value(std::span<const Numbers> direction, double t, double& size) const;
+  // The greatest magnitude on the way to f.
+  double size() const { return size_; }
 
  private:
   Numbers weighed(Numbers values, double& size) const;
@@ -35,6 +42,7 @@ class Probe {
   std::vector<Tensor> at_;
   const Numbers* weights_;
   Numbers middle_;
+  double size_ = 0;  // of what is computed on the way to f
 };
 
 // A direction along one element of one input; no numbers for the others, which do not move.
@@ -47,6 +55,7 @@ struct Truth {
     double value, bound;
     bool kink = false;
     bool good = true;  // else the bound is a guess
+    double scale = 0;  // the sum of |cotangent * slope| here, and a tenth of the greatest anywhere
   };
   std::vector<std::vector<Entry>> of;  // per input; empty where inactive
   // <cotangent, J v> for random directions v within one input: the adjoint test sees every element at once.
@@ -58,6 +67,7 @@ struct Truth {
   std::vector<Along> along;
   // Per input the greatest sum of |cotangent * slope|: what rounding is relative to.
   std::vector<double> scale;
+  std::vector<bool> vanishes;               // the input's gradient is zero but for rounding
   std::vector<std::vector<Slope>> columns;  // of the Jacobian, for each entry; kept when complete
   bool complete = true;                     // every element of every input is there
   bool good = true;                         // every entry has a small bound, kinks aside
