@@ -78,9 +78,12 @@ cat >tester.cpp <<'END_OF_FILE'
 #include "ops/gradtest/gradtest.h"
 
 int main() {
-  const auto report = opgrad::gradtest_matching("paste\\..*", {.threads = {}});
-  for (const auto& row : report.rows)
-    for (const auto& failure : row.failures) std::printf("%s", failure.doctest.c_str());
+  using opgrad::DType;
+  for (const DType dtype : {DType::f64, DType::f32}) {
+    const auto report = opgrad::gradtest_matching("paste\\..*", {.dtypes = {dtype}, .threads = {}});
+    for (const auto& row : report.rows)
+      for (const auto& failure : row.failures) std::printf("%s", failure.doctest.c_str());
+  }
 }
 END_OF_FILE
 

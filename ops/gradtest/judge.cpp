@@ -60,7 +60,10 @@ void report_wrong(GradtestRow& row, const Case& c, const Judged& j, const Judgem
   std::size_t elements = 0;
   for (const Input& in : j.problem.inputs) elements += in.values.size();
   constexpr std::size_t most_elements = 2000;  // to shrink, that is
-  if (!c.options->explain || said || elements > most_elements) return;
+  // Nor is a second draw of the numbers explained like the first.
+  const bool explained =
+      std::ranges::any_of(row.failures, [](const GradtestFailure& f) { return !f.minimal.empty(); });
+  if (!c.options->explain || said || explained || elements > most_elements) return;
   Finding f = finding_of(c, j, dtype, claimed, slack, first_order_right);
   f.still_fails = [order = j.order, dtype, seed = c.seed](const Problem& first) {
     const std::optional<Problem> second = order == 2 ? derived(first, seed) : std::nullopt;
