@@ -97,7 +97,7 @@ constinit const Op counting_op = cube(
 constinit const Op threaded_op = cube(
     "test.threaded",
     [](const Tensor& y, const Tensor& dy, Wanted) {
-      return Grads{cube_rule(y, dy) * (dy.dtype() == DType::f32 ? 1 + 1e-3 * (threads() - 1) : 1.0)};
+      return Grads{cube_rule(y, dy) * (dy.dtype() == DType::f32 ? 1 + 1e-6 * (threads() - 1) : 1.0)};
     },
     one_example<threaded_op>);
 constinit const Op biased_op = cube(
@@ -276,6 +276,47 @@ TEST_CASE("gradtest: a function that is not finite at its examples is inconclusi
   const GradtestReport r = gradtest(deep_op, quick());
   CHECK(complaints(r) == std::set<std::string>{"values"});
   CHECK(r.exit_code() == 2);
+}
+
+namespace {
+
+// x^3 in f64, 5 x^3 in f32.
+void narrow_cube(const KernelArgs& a) {
+  dispatch_float(a.out.dtype(), [&]<class T>() {
+    for (std::int64_t i = 0; i < a.out.numel(); ++i) {
+      const T x = a.in[0].as<T>()[i];
+      a.out.as<T>()[i] = (sizeof(T) == 4 ? T(5) : T(1)) * x * x * x;
+    }
+  });
+}
+extern const Op narrow_op, hole_op;
+constinit const Op narrow_op{
+    .name = "test.narrow",
+    .arity = 1,
+    .traits = Traits::dense_inputs,
+    .about = "x^3",
+    .shape = same_float,
+    .forward = narrow_cube,
+    .backward = [](const Tensor& y, const Tensor& dy, Wanted) { return Grads{cube_rule(y, dy)}; },
+    .examples = one_example<narrow_op>};
+// Right in the first order everywhere, but 0 / 0 in the second at 0.
+constinit const Op hole_op = cube(
+    "test.hole",
+    [](const Tensor& y, const Tensor& dy, Wanted) {
+      const Tensor x = y.input(0);
+      return Grads{3 * dy * where(equal(x, 0), square(x), square(x) * x / x)};
+    },
+    one_example<hole_op>);
+
+}  // namespace
+
+TEST_CASE("gradtest: a kernel that computes something else in f32 is told") {
+  CHECK(complaints(gradtest(narrow_op, quick())).empty());
+  CHECK(complaints(gradtest(narrow_op, quick({DType::f32}))) == std::set<std::string>{"f32 kernel"});
+}
+
+TEST_CASE("gradtest: a second derivative that is NaN at ties is told") {
+  CHECK(complaints(gradtest(hole_op, quick())) == std::set<std::string>{"ties"});
 }
 
 TEST_CASE("gradtest: a single number is drawn all over its domain") {

@@ -50,6 +50,7 @@ void check_symmetry(GradtestRow& row, const Case& c, const Problem& derived, con
 void check_contracts(GradtestRow& row, const Case& c, bool small);
 // Inputs full of ties, and the conventions that the record states.
 void check_ties(GradtestRow& row, const Case& c);
+void check_second_ties(GradtestRow& row, const Case& c);
 void check_conventions(GradtestRow& row, const Op& op);
 // What the record says that the gradient equals, and what it says is no such thing.
 void check_identities(GradtestRow& row, const Case& c);

@@ -188,6 +188,7 @@ class Run {
     if (GradtestRow* row = row_of(DType::f64, 2); row && right && judged.truth.complete) {
       check_symmetry(*row, c, *second, judged.truth);
       if (!judged.truth.exact) check_taylor(*row, c, 2);
+      check_second_ties(*row, c);
     }
   }
 

@@ -48,11 +48,12 @@ struct GradtestRow {
   std::string name;
   DType dtype = DType::f64;
   int order = 1;
-  int cases = 0;           // examples times seeds
-  double max_error = 0;    // largest difference to the truth, relative to the gradient's scale
-  double bound = 0;        // the tolerance at that place, likewise; derived from the error estimate
-  double power = 0;        // the smallest relative error that would have been caught, in the weakest case
-  int kinks = 0;           // places where the one-sided slopes differ
+  int cases = 0;         // examples times seeds
+  double max_error = 0;  // largest difference to the truth, relative to the gradient's scale
+  double bound = 0;      // the tolerance at that place, likewise; derived from the error estimate
+  double power =
+      0;          // the least error, as a share of an input's gradient, that would have been caught, at worst
+  int kinks = 0;  // places where the one-sided slopes differ
   int controls = 0;        // wrong gradients that were tried, and rejected
   int not_applicable = 0;  // those that equal the right one
   Verdict verdict = Verdict::pass;

@@ -110,11 +110,35 @@ void fail(GradtestRow& row, const Case& c, Verdict verdict, std::string check, s
   row.failures.push_back({std::move(check), verdict, std::move(message), c.label, {}, {}, {}});
 }
 
+namespace {
+
+// The f32 kernel computes what the f64 kernel does, but for rounding: of the result, and of inputs as far as
+// they have a say in it.
+void check_value(GradtestRow& row, const Case& c, const Judged& j) {
+  const Numbers wide = value(c.problem),
+                narrow = numbers_of(c.problem.f(leaves(c.problem.inputs, DType::f32)));
+  double most = 0;
+  for (const double v : wide) most = std::max(most, std::abs(v));
+  for (std::size_t m = 0; m < wide.size(); ++m) {
+    double moved = most;
+    for (std::size_t i = 0; i < j.truth.columns.size(); ++i)
+      for (std::size_t k = 0; k < j.truth.columns[i].size(); ++k)
+        moved += std::abs(j.truth.columns[i][k].value[m] * c.problem.inputs[i].values[k]);
+    if (std::abs(wide[m] - narrow[m]) <= f32_slack * moved) continue;
+    return fail(
+        row, c, Verdict::wrong, "f32 kernel",
+        fmt::format("element {} of the result is {:.9g} in f32 and {:.9g} in f64", m, narrow[m], wide[m]));
+  }
+}
+
+}  // namespace
+
 void check_gradient(GradtestRow& row, const Case& c, const Judged& j, DType dtype, bool first_order_right,
                     std::map<std::string, Applied>& applied) {
   const double slack = dtype == DType::f32 ? f32_slack : 0;
   const std::vector<Numbers> claimed =
       dtype == DType::f64 ? j.claimed.of : gradient(j.problem, j.cotangent, dtype).of;
+  if (dtype == DType::f32 && j.order == 1 && j.truth.complete && j.truth.good) check_value(row, c, j);
   const Judgement found = compare(j.truth, claimed, slack);
   if (found.max_error >= row.max_error || row.cases == 0) {
     row.max_error = found.max_error;
