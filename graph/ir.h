@@ -111,6 +111,13 @@ struct Example {
   Tensor (*call)(std::span<const Tensor>);
 };
 using Examples = std::vector<Example>;
+// What the gradient tests cannot ask of an operation, and why: {"vacuous", "the gradient is 0 everywhere"},
+// {"rot180", "all elements of a gradient are equal"}.
+struct Exemption {
+  const char* check;
+  const char* reason;
+};
+using Exemptions = std::vector<Exemption>;
 // A call that must be refused, and a piece of the message it must give.
 struct BadCall {
   const char* expect;
@@ -167,6 +174,7 @@ struct Op {
   Examples (*examples)() = nullptr;
   Kinks (*kinks)() = nullptr;
   Identities (*identities)() = nullptr;
+  Exemptions (*exemptions)() = nullptr;
   BadCalls (*bad_calls)() = nullptr;
   const AttributeInfo* attributes = nullptr;
   ViewRule view = nullptr;                          // movements

@@ -172,6 +172,30 @@ TEST_CASE("gradtest: traits and dual numbers that contradict the computed values
   CHECK(complaints(gradtest(twisted_op, quick())).contains("forward kernel"));
 }
 
+namespace {
+
+extern const Op declared_op;
+constinit const Op declared_op{
+    .name = "test.declared",
+    .arity = 1,
+    .about = "0 x",
+    .shape = same_float,
+    .forward = map1<[](auto x) { return 0 * x; }>,
+    .backward = [](const Tensor&, const Tensor& dy, Wanted) { return Grads{0 * dy}; },
+    .examples = one_example<declared_op>,
+    .exemptions =
+        [] {
+          return Exemptions{{"vacuous", "the gradient is 0 everywhere"}};
+        }};
+
+}  // namespace
+
+TEST_CASE("gradtest: a gradient of zero passes where the record declares it, and the skip is said") {
+  const GradtestReport r = gradtest(declared_op, quick());
+  CHECK_MESSAGE(r.passed(), r.table());
+  CHECK(r.table().find("vacuous: the gradient is 0 everywhere") != std::string::npos);
+}
+
 TEST_CASE("gradtest: zero against zero is inconclusive, no examples are missing, and exit codes say so") {
   const GradtestReport vacuous = gradtest(constant_op, quick());
   CHECK(complaints(vacuous).contains("vacuous"));

@@ -30,6 +30,8 @@ struct Judged {
   Gradient claimed;  // in f64
 };
 
+// Why the record is exempt from a check, counted among the row's skips; false when it is not.
+bool exempt(GradtestRow& row, const Op* op, std::string_view check);
 void fail(GradtestRow& row, const Case& c, Verdict verdict, std::string check, std::string message);
 
 // The backward rule in this float type against the truth, and every legal control against it. `applied`
