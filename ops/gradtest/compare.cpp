@@ -63,10 +63,10 @@ Judgement compare(const Truth& t, const std::vector<Numbers>& claimed, double sl
   return c;
 }
 
-bool accepts(const Truth& t, std::size_t input, const Numbers& claimed, double slack) {
+Judgement compare_one(const Truth& t, std::size_t input, const Numbers& claimed, double slack) {
   Judgement c;
   compare_input(c, t, input, claimed, slack);
-  return c.accepted;
+  return c;
 }
 
 // ------------------------------------------------------------------------------------------------ controls

@@ -19,7 +19,10 @@ struct Judgement {
 // `slack` is added to every bound, in units of the input's scale: f32's rounding. NaN is never accepted.
 Judgement compare(const Truth& t, const std::vector<Numbers>& claimed, double slack = 0);
 // The same for one input alone.
-bool accepts(const Truth& t, std::size_t input, const Numbers& claimed, double slack);
+Judgement compare_one(const Truth& t, std::size_t input, const Numbers& claimed, double slack);
+// Half of what the control "scaled" is off by: where the power is no better, a draw of numbers shows too
+// little.
+inline double enough_power(DType dtype) { return dtype == DType::f32 ? 5e-4 : 5e-6; }
 
 // The tolerance of an f32 gradient, relative to the scale: some hundred roundings, as many as 1 - tanh(3)^2
 // makes of one.
