@@ -153,7 +153,7 @@ TEST_CASE("mutants: an operation that the library does not know has them, and al
 }
 
 TEST_CASE("mutants survive examples that hide them, and the table says which") {
-  for (const std::uint64_t d : {0, 1})
+  for (const unsigned d : {0U, 1U})
     hidden_at[d] = draw(hidden_op.examples()[0].inputs, fold_in(fold_in(1, 0), d))[1].values[0];
   const GradtestMutants m = gradtest_mutants(hidden_op);
   CHECK(m.rejected.empty());
