@@ -69,18 +69,20 @@ find_package(opgrad 0.1 REQUIRED)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 add_library(operation OBJECT operation.cpp)
 add_library(user OBJECT user.cpp)
+find_package(doctest REQUIRED)
+add_library(gradients OBJECT gradients.cpp)
 target_link_libraries(operation PRIVATE opgrad::shared)
 target_link_libraries(user PRIVATE opgrad::opgrad)
+target_link_libraries(gradients PRIVATE opgrad::opgrad doctest::doctest)
 foreach(kind opgrad shared)
+  add_executable(gradients_${kind} $<TARGET_OBJECTS:gradients> $<TARGET_OBJECTS:operation>)
+  target_link_libraries(gradients_${kind} PRIVATE opgrad::${kind})
   add_executable(user_${kind} $<TARGET_OBJECTS:user> $<TARGET_OBJECTS:operation>)
   target_link_libraries(user_${kind} PRIVATE opgrad::${kind})
 endforeach()
 add_library(plugin MODULE $<TARGET_OBJECTS:operation>)
 target_link_libraries(plugin PRIVATE opgrad::shared)
 set_target_properties(plugin PROPERTIES PREFIX "")
-find_package(doctest REQUIRED)
-add_executable(gradients gradients.cpp $<TARGET_OBJECTS:operation>)
-target_link_libraries(gradients PRIVATE opgrad::shared doctest::doctest)
 END_OF_PROJECT
 
 export PKG_CONFIG_PATH=$installed/lib/pkgconfig
@@ -99,8 +101,11 @@ by_pkg_config() {
   "$1" -O1 -fPIC -c operation.cpp -o "$out/operation.o" $(pkg-config --cflags opgrad)
   "$1" -O1 -shared "$out/operation.o" -o "$out/plugin.so"
   "$1" -O1 -c user.cpp -o "$out/user.o" $(pkg-config --cflags opgrad-static)
-  "$1" "$out/user.o" "$out/operation.o" -o "$out/user_opgrad" $(pkg-config --libs opgrad-static)
-  "$1" "$out/user.o" "$out/operation.o" -o "$out/user_shared" $(pkg-config --libs opgrad)
+  "$1" -O1 -c gradients.cpp -o "$out/gradients.o" $(pkg-config --cflags opgrad)
+  for program in user gradients; do
+    "$1" "$out/$program.o" "$out/operation.o" -o "$out/${program}_opgrad" $(pkg-config --libs opgrad-static)
+    "$1" "$out/$program.o" "$out/operation.o" -o "$out/${program}_shared" $(pkg-config --libs opgrad)
+  done
 }
 
 # Two at a time, as there are processors.
@@ -123,12 +128,12 @@ for folder in "$work"/cmake-* "$work"/pkg-*; do
     said=$("$folder/user_$kind") || fail "$folder/user_$kind does not run"
     [[ $said == "$((count + 1)) operations, "* ]] || fail "$folder/user_$kind says $said and not $((count + 1)) operations"
     [ "${expected:=$said}" = "$said" ] || fail "$folder/user_$kind says $said, others $expected"
+    "$folder/gradients_$kind" >"$work/log" || fail "$(cat "$work/log")"
   done
   for command in "$installed/bin/opgrad" "$build/opgrad"; do
     described=$("$command" ops mine.softsign --plugin "$folder/plugin.so") || fail "$command does not take $folder/plugin.so"
     [[ $described == *"x / (1 + |x|)"*"$folder/plugin.so"* ]] || fail "$command says $described"
   done
-  [ ! -e "$folder/gradients" ] || "$folder/gradients" >"$work/log" || fail "$(cat "$work/log")"
 done
 
 # The data lie beside the command, wherever that is.

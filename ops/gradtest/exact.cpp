@@ -117,8 +117,7 @@ std::int64_t elements_behind(const Tensor& y) {
   return sum;
 }
 
-std::optional<Slope> exact_slope(const Problem& p, std::span<const Numbers> direction,
-                                 std::string* obstacle) {
+std::optional<Slope> exact_slope(const Problem& p, std::span<const Numbers> direction) {
   const std::vector<Tensor> xs = leaves(p.inputs);
   const Tensor y = p.f(xs);
   const std::vector<Step> steps = steps_behind(y);
@@ -138,10 +137,8 @@ std::optional<Slope> exact_slope(const Problem& p, std::span<const Numbers> dire
     constexpr Traits linear = Traits::linear | Traits::multilinear | Traits::movement;
     if (has(n->op->traits, linear))
       tangent = linear_tangent(s, tangents);
-    else if (!n->op->forward.dual || n->dtype != DType::f64 || !dual_tangent(s, tangents, tangent)) {
-      if (obstacle) *obstacle = n->op->name;
+    else if (!n->op->forward.dual || n->dtype != DType::f64 || !dual_tangent(s, tangents, tangent))
       return std::nullopt;
-    }
   }
   Slope slope;
   const auto found = tangents.find(y.node());

@@ -13,10 +13,9 @@ struct Slope {
 };
 
 // Forward mode without a step: dual numbers through kernels that have them (core/dual.h), linearity where the
-// trait says so. Nothing where an operation on the way has neither; `obstacle` is then its name. Error: the
+// trait says so. Nothing where an operation on the way has neither. Error: the
 // rounding of a few operations, relative to the greatest slope. Kinks are not seen.
-std::optional<Slope> exact_slope(const Problem& p, std::span<const Numbers> direction,
-                                 std::string* obstacle = nullptr);
+std::optional<Slope> exact_slope(const Problem& p, std::span<const Numbers> direction);
 
 // The greatest magnitude among the floats of all nodes that y is computed from: what the rounding of y is
 // relative to, whatever cancels on the way. And how many elements they have in all.
