@@ -1,17 +1,24 @@
 // What a kernel is called with. A kernel reads its input views and fills its output view; it owns nothing,
 // allocates nothing it keeps, and may throw (its step then has no effect).
 #pragma once
+#include <cstdint>
 #include <span>
 
+#include "parallel.h"
 #include "view.h"
 
 namespace opgrad {
 
+// Told of pieces of a result while they are hot: elements [begin, end), counted row-major, have their final
+// values. Pieces do not overlap and come from any thread, several at once.
+using Finished = FunctionRef<void(std::int64_t begin, std::int64_t end)>;
+
 struct KernelArgs {
   std::span<const View> in;
-  View out;                     // dense unless the operation is a view
-  const void* attrs = nullptr;  // the operation's attribute struct
-  void* workspace = nullptr;    // Op::workspace bytes, 64-byte aligned
+  View out;                            // dense unless the operation is a view
+  const void* attrs = nullptr;         // the operation's attribute struct
+  void* workspace = nullptr;           // Op::workspace bytes, 64-byte aligned
+  const Finished* finished = nullptr;  // set for operations with Traits::pieces alone, which cover all of out
 
   template <class A>
   const A& attributes() const {
@@ -22,14 +29,20 @@ struct KernelArgs {
 // `run` works on the element types that the shape rule admits. `dual` is the same formula on dual numbers
 // (core/dual.h, views of Dual elements): the step-free oracle of the gradient tests. Kernels made by map1,
 // map2, map3 have both; a plain function converts to a Kernel without `dual`.
+namespace detail {
+struct MapTable;
+}
+
 struct Kernel {
   using Function = void (*)(const KernelArgs&);
   Function run = nullptr;
   Function dual = nullptr;
-  int inputs = 0;  // how many it takes; 0: not said
+  int inputs = 0;                         // how many it takes; 0: not said
+  const detail::MapTable* map = nullptr;  // of map1, map2, map3: the loops behind `run`, by type
 
   constexpr Kernel() = default;
-  constexpr Kernel(Function f, Function d = nullptr, int count = 0) : run(f), dual(d), inputs(count) {}
+  constexpr Kernel(Function f, Function d = nullptr, int count = 0, const detail::MapTable* m = nullptr)
+      : run(f), dual(d), inputs(count), map(m) {}
   template <class F>
   requires std::is_convertible_v<F, Function>
   constexpr Kernel(F f) : run(f) {}

@@ -208,7 +208,7 @@ constexpr Kernel make_map() {
       run_dual<F, contains(types, Types::mask_first)>(a, std::make_index_sequence<arity>{});
     };
   return Kernel([](const KernelArgs& a) { run_map(a, map_table<F, arity, types>); }, dual,
-                static_cast<int>(arity));
+                static_cast<int>(arity), &map_table<F, arity, types>);
 }
 
 }  // namespace detail

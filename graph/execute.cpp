@@ -17,6 +17,7 @@ struct Bases {
   std::byte* arena = nullptr;
   std::vector<std::byte*> slots, outputs;
   std::vector<std::array<std::byte, 8>> numbers;
+  std::span<const BufferRef> constants;
 
   std::byte* at(const PlanOperand& o) const {
     switch (o.base) {
@@ -28,6 +29,8 @@ struct Bases {
         return outputs[o.index] + o.offset;
       case Base::number:
         return const_cast<std::byte*>(numbers[o.index].data());
+      case Base::constant:
+        return constants[o.index]->data + o.offset;
       case Base::tile:
         break;
     }
@@ -146,11 +149,13 @@ std::vector<BufferRef> execute(const Plan& plan, const Capture& capture, const W
   for (const PlanOutput& o : plan.outputs)
     outputs.push_back(o.donor == no_index ? allocate(o.bytes) : capture.leaves[o.donor]->value->buffer);
   for (const BufferRef& o : outputs) bases.outputs.push_back(o->data);
-  bases.numbers.resize(capture.numbers.size());
+  bases.constants = plan.program.constants;
+  bases.numbers.resize(plan.program.numbers.size());
   for (const Item& item : plan.program.items)
     if (item.kind == ItemKind::number)
       dispatch(item.dtype, [&]<class T>() {
-        const T cell = static_cast<T>(capture.numbers[item.place]);
+        const Number& n = plan.program.numbers[item.place];
+        const T cell = static_cast<T>(n.captured == no_index ? n.value : capture.numbers[n.captured]);
         std::memcpy(bases.numbers[item.place].data(), &cell, sizeof cell);
       });
 
@@ -166,9 +171,9 @@ std::vector<BufferRef> execute(const Plan& plan, const Capture& capture, const W
         continue;
       }
       const View result = run_call(plan, call, bases, views);
-      if (watch.after_call) watch.after_call(result, *capture.nodes[call.item]);
+      if (watch.after_call) watch.after_call(result, *capture.nodes[plan.program.items[call.item].node]);
     } catch (const UserError& e) {
-      const Node* n = capture.nodes[call.item];
+      const Node* n = capture.nodes[plan.program.items[call.item].node];
       throw UserError(fmt::format("{}\n  at {}", e.what(), to_string(*n->origin)));
     }
   }

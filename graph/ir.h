@@ -43,6 +43,7 @@ enum class Traits : std::uint32_t {
   reduction = 1 << 5,     // folds axes of the input, which it keeps with size 1
   linear = 1 << 6,        // linear in all float inputs together, f(a + da, b + db) = f(a, b) + f(da, db)
   multilinear = 1 << 7,   // linear in each float input by itself, f(a + da, b) = f(a, b) + f(da, b)
+  pieces = 1 << 8,        // the kernel tells KernelArgs::finished of each piece of its result
 };
 constexpr Traits operator|(Traits a, Traits b) {
   return static_cast<Traits>(static_cast<std::uint32_t>(a) | static_cast<std::uint32_t>(b));
@@ -179,6 +180,10 @@ struct Op {
   const AttributeInfo* attributes = nullptr;
   ViewRule view = nullptr;                          // movements
   std::size_t (*workspace)(const Call&) = nullptr;  // bytes of scratch memory that the kernel needs
+  // Bit i: input i is cut along axis 0 as the result is. Row r of the result then depends on row r of these
+  // inputs and on the whole of the others, and has the same bits however the rows are cut into calls. 0 where
+  // that does not hold; pointwise operations need not say it.
+  std::uint64_t rows = 0;
   PerExample per_example = {};
 };
 

@@ -2,11 +2,9 @@
 #include "plan.h"
 
 #include <algorithm>
-#include <cstring>
 #include <map>
 
 #include "memory.h"
-#include "passes.h"
 
 namespace opgrad {
 namespace {
@@ -78,6 +76,9 @@ class Planner {
       const Item& item = p_.items[i];
       if (item.kind == ItemKind::slot)
         places_[i] = {new_storage({.base = Base::slot, .index = item.place, .bytes = p_.bytes_of(item)}),
+                      dense(i)};
+      if (item.kind == ItemKind::constant)
+        places_[i] = {new_storage({.base = Base::constant, .index = item.place, .bytes = p_.bytes_of(item)}),
                       dense(i)};
       if (item.kind == ItemKind::number)
         places_[i] = {new_storage({.base = Base::number, .index = item.place, .bytes = 8}), {}};
@@ -186,7 +187,9 @@ class Planner {
       if (donor == no_index) continue;
       const auto out = std::ranges::find_if(
           storages_, [&](const Storage& s) { return s.base == Base::output && s.index == k; });
-      if (!may_donate(*out, storages_[storage_of_slot[donor]])) donor = no_index;
+      // A donor that nobody reads any more may be overwritten at any time.
+      const std::uint32_t s = storage_of_slot[donor];
+      if (s != no_index && !may_donate(*out, storages_[s])) donor = no_index;
     }
   }
 
@@ -277,30 +280,18 @@ class Planner {
   std::uint32_t open_group_ = 0, first_call_ = 0;
 };
 
-// The plan outlives the nodes whose attributes it uses.
-void own_attributes(Program& p) {
-  for (Item& item : p.items) {
-    if (!item.attributes) continue;
-    const std::shared_ptr<void> block(::operator new(item.op->attributes->size),
-                                      [](void* b) { ::operator delete(b); });
-    std::memcpy(block.get(), item.attributes, item.op->attributes->size);
-    item.attributes = block.get();
-    p.owned.push_back(block);
-  }
-}
-
 }  // namespace
 
-Plan make_plan(Capture& capture, bool passes) {
+Plan make_plan(Capture& capture, const std::vector<bool>& fixed, PassSet passes) {
   Plan plan;
-  plan.program = std::move(capture.program);
+  plan.program = program_of(capture, fixed);
+  plan.nodes = capture.nodes.size();
   plan.key = std::move(capture.key);
   plan.hash = capture.hash;
   plan.numbers = capture.numbers;
+  plan.number_fixed = fixed;
   plan.passes = passes;
-  own_attributes(plan.program);
-  schedule(plan.program);
-  if (passes) fuse_pointwise(plan.program);
+  run_passes(plan.program, passes);
   Planner(plan.program, plan).run();
   return plan;
 }

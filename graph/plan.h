@@ -6,16 +6,17 @@
 #include <string>
 #include <vector>
 
-#include "program.h"
+#include "capture.h"
+#include "passes.h"
 
 namespace opgrad {
 
 // Where an operand lies: a base (chosen at run time) and a layout.
-enum class Base : std::uint8_t { arena, slot, output, number, tile };
+enum class Base : std::uint8_t { arena, slot, output, number, constant, tile };
 struct PlanOperand {
   Base base;
   DType dtype;
-  std::uint32_t index = 0;  // which slot, output, number or tile
+  std::uint32_t index = 0;  // which slot, output, number, constant or tile
   std::int64_t offset = 0;  // in bytes, from the base
   ShapeId shape = 0;
   std::uint32_t layout = 0;  // in Plan::layouts
@@ -44,11 +45,12 @@ struct PlanOutput {
 
 struct Plan {
   Program program;
+  std::size_t nodes = 0;  // that were captured
   Words key;
   std::uint64_t hash = 0;
   std::vector<double> numbers;
   std::vector<bool> number_fixed;  // part of the key by value
-  bool passes = true;
+  PassSet passes = PassSet::none();
 
   std::vector<std::array<std::int64_t, max_rank>> layouts;
   std::vector<PlanOperand> operands;
@@ -66,8 +68,8 @@ inline constexpr std::int64_t tile_elements = 1024;
 inline constexpr std::uint32_t longest_group = 24;
 inline constexpr std::uint32_t widest_member = 3;
 
-// Passes and memory plan for a captured program.
-Plan make_plan(Capture& capture, bool passes);
+// Passes and memory plan for what was captured, which gives away its key. `fixed` as for program_of.
+Plan make_plan(Capture& capture, const std::vector<bool>& fixed, PassSet passes);
 
 // Runs a plan on the capture's leaves and numbers. Returns one buffer per output; on an exception nothing has
 // changed but scratch memory. Donated leaves' memory is in the returned buffers afterwards. `before_tail`,

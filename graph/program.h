@@ -1,5 +1,5 @@
-// The captured graph: a numbered copy of what a run computes, without nodes. Passes and planner work on it;
-// the user's own graph is never edited.
+// The captured graph: a numbered copy of what a run computes, without nodes. Passes rewrite it, the planner
+// lays it out; the user's own graph is never edited.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -13,17 +13,20 @@ namespace opgrad {
 
 inline constexpr std::uint32_t no_index = ~std::uint32_t{0};
 
-enum class ItemKind : std::uint8_t { slot, number, op };
+// A slot is a leaf, memory given at run time; a number is one number repeated; a constant is memory that a
+// pass has filled when the plan was made.
+enum class ItemKind : std::uint8_t { slot, number, constant, op };
 
-// One value. `slot` is a leaf: memory given at run time; `number` is one number repeated.
+// One value.
 struct Item {
   ItemKind kind;
   DType dtype;
   ShapeId shape;
   const Op* op = nullptr;              // of an op
-  const void* attributes = nullptr;    // of an op; owned by the program once it is planned
+  const void* attributes = nullptr;    // of an op; memory in Program::owned
   std::uint32_t first = 0, count = 0;  // of an op: its inputs in Program::inputs
-  std::uint32_t place = no_index;      // of a slot or number: its place among slots or numbers
+  std::uint32_t place = no_index;      // of the others: which slot, number or constant
+  std::uint32_t node = no_index;       // the captured node it stems from, whose line errors and profiles name
   std::uint32_t group = no_index;      // items of one group run together, tile by tile (fuse.cpp)
 };
 
@@ -32,17 +35,27 @@ struct Output {
   std::uint32_t donor = no_index;  // the slot whose memory this output may take over
 };
 
+struct Number {
+  double value;
+  std::uint32_t captured;  // which of the run's numbers it is; no_index: known for good, `value`
+};
+
 struct Program {
   std::vector<Item> items;  // inputs before users
   std::vector<std::uint32_t> inputs;
-  std::vector<Output> outputs;
-  std::uint32_t slots = 0, numbers = 0;
+  std::vector<Output> outputs;  // as many, in the same order, whatever passes do
+  std::uint32_t slots = 0;
+  std::vector<Number> numbers;
+  std::vector<BufferRef> constants;
   std::vector<std::uint32_t> order;  // the items that are steps, in the order of execution (schedule.cpp)
-  std::uint32_t tail =
-      no_index;  // from this place of `order` on nothing can fail: donated memory is written here
+  // From this place of `order` on nothing can fail: donated memory is written here.
+  std::uint32_t tail = no_index;
   std::vector<std::shared_ptr<void>> owned;  // copies of attributes
 
+  // A copy of an attribute struct that lives as long as the program.
+  const void* own(const AttributeInfo& info, const void* attributes);
   std::span<const std::uint32_t> inputs_of(const Item& i) const { return {inputs.data() + i.first, i.count}; }
+  const Shape& shape(std::uint32_t i) const { return shape_of(items[i].shape); }
   std::size_t bytes_of(const Item& i) const {
     return static_cast<std::size_t>(shape_of(i.shape).numel()) * size_of(i.dtype);
   }
@@ -57,29 +70,45 @@ struct Users {
   }
 };
 
+// Which items some output depends on.
+std::vector<bool> reached(const Program& p);
+
 // The items in execution order, inputs before users, by Boost.Graph's topological sort; items that do not
 // depend on one another in the order of their numbers. Throws InternalError on a cycle.
 std::vector<std::uint32_t> topological_order(const Program& p);
 
-// What distinguishes this run from another: structure as words, and the numbers apart.
-struct Capture {
-  Program program;
-  std::vector<Node*> nodes;          // by item; valid while the run lasts
-  std::vector<Node*> leaves;         // by slot
-  std::vector<double> numbers;       // by number
-  std::vector<bool> number_is_slot;  // never part of the key
-  Words key;
-  std::uint64_t hash = 0;
-};
+// Copies a program item by item, the way passes rewrite: walk the old items in order and say what stands for
+// each.
+//
+//     Rewrite r(program);
+//     for (std::uint32_t i = 0; i < r.from().items.size(); ++i)
+//       if (...) r.replace(i, r.of(other)); else r.keep(i);
+//     program = r.finish();
+class Rewrite {
+ public:
+  explicit Rewrite(Program& from);
 
-// What a run is asked for.
-struct Wish {
-  Node* node;
-  Node* donor = nullptr;  // the leaf whose memory the result may take over, if nobody else holds it
-};
+  const Program& from() const { return from_; }
+  const Program& to() const { return to_; }
+  // The new item that stands for an old one.
+  std::uint32_t of(std::uint32_t old) const { return map_[old]; }
+  // The old item as it is, on what stands for its inputs; it stands for itself then.
+  std::uint32_t keep(std::uint32_t old);
+  // `item`, a new one, stands for `old`.
+  void replace(std::uint32_t old, std::uint32_t item) { map_[old] = item; }
+  // New items. Attributes must be those of an old item or have been given to own.
+  std::uint32_t number(double value, DType dtype, ShapeId shape, std::uint32_t node);
+  std::uint32_t constant(BufferRef buffer, DType dtype, ShapeId shape, std::uint32_t node);
+  std::uint32_t op(const Op& op, const void* attributes, std::span<const std::uint32_t> inputs, DType dtype,
+                   ShapeId shape, std::uint32_t node);
+  const void* own(const AttributeInfo& info, const void* attributes) { return to_.own(info, attributes); }
+  // The new program, outputs mapped. The old one is used up.
+  Program finish();
 
-// Captures what `wishes` need. With `with_held` every node met that somebody outside the graph holds becomes
-// an output too. Donations that somebody else's hold forbids are dropped and counted in `missed`.
-Capture capture(std::span<const Wish> wishes, bool with_held, std::uint64_t& missed);
+ private:
+  Program& from_;
+  Program to_;
+  std::vector<std::uint32_t> map_;
+};
 
 }  // namespace opgrad

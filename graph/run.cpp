@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 
+#include "key.h"
 #include "plan.h"
 #include "scope.h"
 #include "state.h"
@@ -28,7 +29,6 @@ struct Cache {
   std::list<std::shared_ptr<const Plan>> plans;  // most recently used first
   std::size_t items = 0;
   PlanStats stats;
-  bool passes = true;
 };
 Cache& cache() {
   static auto& c = *new Cache;
@@ -42,7 +42,7 @@ bool same_bits(double a, double b) {
   return std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b);
 }
 
-bool same_structure(const Plan& p, const Capture& c, bool passes) {
+bool same_structure(const Plan& p, const Capture& c, PassSet passes) {
   return p.hash == c.hash && p.passes == passes && p.key == c.key;
 }
 bool same_numbers(const Plan& p, const Capture& c) {
@@ -51,34 +51,68 @@ bool same_numbers(const Plan& p, const Capture& c) {
   return true;
 }
 
-std::string item_text(const Item& i) {
-  const std::string_view name = i.kind == ItemKind::slot     ? "input"
-                                : i.kind == ItemKind::number ? "number"
-                                                             : i.op->name;
-  return fmt::format("{} {}", name, to_string(Type{i.dtype, shape_of(i.shape)}));
+std::string item_text(const key::Reader& r) {
+  const std::string_view name = r.kind() == ItemKind::slot     ? "input"
+                                : r.kind() == ItemKind::number ? "number"
+                                                               : r.op()->name;
+  return fmt::format("{} {}", name, to_string(Type{r.dtype(), shape_of(r.shape())}));
 }
 
-// The first difference to the plan last used, in words.
-std::string reason(const Plan* last, const Capture& c) {
-  if (!last) return "the first plan";
-  const auto& before = last->program.items;
-  const auto& now = c.program.items;
-  for (std::size_t i = 0; i < std::min(before.size(), now.size()); ++i) {
-    if (before[i].kind == now[i].kind && before[i].op == now[i].op && before[i].dtype == now[i].dtype &&
-        before[i].shape == now[i].shape)
-      continue;
-    if (now[i].kind == ItemKind::slot && before[i].kind == ItemKind::slot)
-      return fmt::format("input {} was {}, now {}", now[i].place,
-                         to_string(Type{before[i].dtype, shape_of(before[i].shape)}),
-                         to_string(Type{now[i].dtype, shape_of(now[i].shape)}));
-    return fmt::format("value {} was {}, now {}", i, item_text(before[i]), item_text(now[i]));
+std::string wiring_text(const key::Reader& r) {
+  std::string text;
+  for (std::uint32_t k = 0; k < r.arity(); ++k) text += fmt::format("{}{}", k ? ", " : "", r.input(k));
+  return text;
+}
+
+// The first difference to this plan, in words.
+std::string difference(const Plan& p, const Capture& c) {
+  const std::size_t before = p.nodes, now = c.nodes.size();
+  const std::uint64_t *a = p.key.data(), *b = c.key.data();
+  std::size_t inputs = 0;
+  for (std::size_t i = 0; i < std::min(before, now); ++i) {
+    const key::Reader x(a), y(b);
+    const bool same_head = a[0] == b[0] && (x.kind() != ItemKind::op || x.op() == y.op());
+    if (!same_head && x.kind() == ItemKind::slot && y.kind() == ItemKind::slot)
+      return fmt::format("input {} was {}, now {}", inputs, to_string(Type{x.dtype(), shape_of(x.shape())}),
+                         to_string(Type{y.dtype(), shape_of(y.shape())}));
+    if (!same_head) return fmt::format("value {} was {}, now {}", i, item_text(x), item_text(y));
+    if (!std::equal(a, x.next(), b)) {
+      if (x.kind() == ItemKind::slot)
+        return fmt::format("input {} shares its memory with another one or no longer does", inputs);
+      if (x.kind() == ItemKind::number)
+        return fmt::format("value {} was a number, now a slot, or the reverse", i);
+      if (wiring_text(x) != wiring_text(y))
+        return fmt::format("value {}, {}, read the values {}, now {}", i, item_text(x), wiring_text(x),
+                           wiring_text(y));
+      return fmt::format("the attributes of value {}, {}, differ", i, item_text(x));
+    }
+    inputs += x.kind() == ItemKind::slot;
+    a = x.next();
+    b = y.next();
   }
-  if (before.size() != now.size())
-    return fmt::format("the graph had {} values, now {}", before.size(), now.size());
+  if (before != now) return fmt::format("the graph had {} values, now {}", before, now);
+  if (p.key != c.key) return "the set of outputs, or which of them may take over an input's memory, differs";
   for (std::size_t i = 0; i < c.numbers.size(); ++i)
-    if (!same_bits(last->numbers[i], c.numbers[i]))
-      return fmt::format("number {} was {}, now {}", i, last->numbers[i], c.numbers[i]);
-  return "attributes, wiring, sharing of memory or the set of outputs differ";
+    if (p.number_fixed[i] && !same_bits(p.numbers[i], c.numbers[i]))
+      return fmt::format("number {} was {}, now {}", i, p.numbers[i], c.numbers[i]);
+  return "the set of passes differs";
+}
+
+// Why no plan fits, told of the one that fits longest.
+std::string reason(const std::list<std::shared_ptr<const Plan>>& plans, const Capture& c) {
+  constexpr std::size_t most_compared = 8;
+  const Plan* nearest = nullptr;
+  std::ptrdiff_t longest = -1;
+  std::size_t compared = 0;
+  for (const auto& p : plans) {
+    if (++compared > most_compared) break;
+    const auto end = std::ranges::mismatch(p->key, c.key).in1;
+    if (const auto common = end - p->key.begin(); common > longest) {
+      longest = common;
+      nearest = p.get();
+    }
+  }
+  return nearest ? difference(*nearest, c) : "the first plan";
 }
 
 // Finds the plan or makes it; a capture that differs from a known plan in numbers only makes slots of those.
@@ -86,10 +120,9 @@ std::shared_ptr<const Plan> plan_for(Capture& c) {
   Cache& k = cache();
   std::vector<bool> fixed(c.numbers.size());
   for (std::size_t i = 0; i < fixed.size(); ++i) fixed[i] = !c.number_is_slot[i];
-  bool passes = true;
+  const PassSet passes = current_passes();
   {
     const std::scoped_lock hold(k.lock);
-    passes = k.passes;
     for (auto it = k.plans.begin(); it != k.plans.end(); ++it) {
       const Plan& p = **it;
       if (!same_structure(p, c, passes)) continue;
@@ -103,16 +136,15 @@ std::shared_ptr<const Plan> plan_for(Capture& c) {
             (!same_bits(p.numbers[i], c.numbers[i]) && !special(p.numbers[i]) && !special(c.numbers[i])))
           fixed[i] = false;
     }
-    k.stats.last_miss = reason(k.plans.empty() ? nullptr : k.plans.front().get(), c);
+    k.stats.last_miss = reason(k.plans, c);
     ++k.stats.plans;
   }
-  auto plan = std::make_shared<Plan>(make_plan(c, passes));
-  plan->number_fixed = std::move(fixed);
+  auto plan = std::make_shared<const Plan>(make_plan(c, fixed, passes));
   const std::scoped_lock hold(k.lock);
   k.plans.push_front(plan);
-  k.items += plan->program.items.size();
+  k.items += plan->nodes;
   while (k.plans.size() > 1 && (k.plans.size() > most_plans || k.items > most_items)) {
-    k.items -= k.plans.back()->program.items.size();
+    k.items -= k.plans.back()->nodes;
     k.plans.pop_back();
   }
   return plan;
@@ -199,7 +231,7 @@ struct Run {
     std::uint64_t missed = 0;
     Capture c = capture(wishes, consume, missed);
     const std::shared_ptr<const Plan> plan = plan_for(c);
-    const auto& outputs = plan->program.outputs;
+    const std::vector<Output>& outputs = c.outputs;
     std::vector<std::unique_ptr<Value>> values;
     for (std::size_t i = 0; i < outputs.size(); ++i) values.push_back(std::make_unique<Value>());
     std::vector<Tensor> leaves(wishes.size());
@@ -251,11 +283,11 @@ struct Run {
     first_infinite.clear();
     std::uint64_t missed = 0;
     Capture c = capture(wishes, false, missed);
-    for (Output& o : c.program.outputs) o.donor = no_index;
+    for (Output& o : c.outputs) o.donor = no_index;
     try {
       for (const Node* n : c.nodes)
         if (n->value) look({n->value->buffer->data, {n->dtype, shape_of(n->shape)}}, *n);
-      execute(make_plan(c, false), c, {.after_call = look});
+      execute(make_plan(c, std::vector<bool>(c.numbers.size()), PassSet::none()), c, {.after_call = look});
     } catch (const FoundNaN& e) {
       return e.what();
     }
@@ -335,10 +367,6 @@ void clear_plan_cache() {
   const std::scoped_lock hold(cache().lock);
   cache().plans.clear();
   cache().items = 0;
-}
-void set_passes(bool on) {
-  const std::scoped_lock hold(cache().lock);
-  cache().passes = on;
 }
 
 }  // namespace opgrad

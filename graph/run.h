@@ -39,7 +39,4 @@ void reset_plan_stats();
 // Forgets all plans.
 void clear_plan_cache();
 
-// With passes off every node is a step of its own in the order of capture: the naive executor of the tests.
-void set_passes(bool on);
-
 }  // namespace opgrad

@@ -7,6 +7,7 @@
 #include "../core/parallel.h"
 #include "../graph/plan.h"
 #include "../graph/registry.h"
+#include "../graph/passes.h"
 #include "../graph/run.h"
 #include "../models/opgrad.h"
 #include "errors.h"
@@ -30,7 +31,7 @@ Plan plan_of(const Tensor& y) {
   const Wish wish{y.node()};
   std::uint64_t missed = 0;
   Capture c = capture({&wish, 1}, false, missed);
-  return make_plan(c, true);
+  return make_plan(c, std::vector<bool>(c.numbers.size(), true), PassSet::all());
 }
 
 std::size_t steps_with(Tensor (*middle)(const Operand&)) {
@@ -55,9 +56,9 @@ TEST_CASE(
     return std::pair(g.to_vector<float>(), grad(sum(square(g)), x).to_vector<float>());
   };
   const auto fused = digest();
-  set_passes(false);
+  set_passes(PassSet::none());
   const auto naive = digest();
-  set_passes(true);
+  set_passes(PassSet::all());
   CHECK(fused == naive);
   const int before = threads();
   set_threads(1);

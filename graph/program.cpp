@@ -1,0 +1,91 @@
+// Programs: users, reachability, and the copy that passes rewrite with.
+#include "program.h"
+
+#include <cstring>
+#include <iterator>
+
+namespace opgrad {
+
+const void* Program::own(const AttributeInfo& info, const void* attributes) {
+  std::shared_ptr<void> block(::operator new(info.size), [](void* b) { ::operator delete(b); });
+  std::memcpy(block.get(), attributes, info.size);
+  owned.push_back(block);
+  return block.get();
+}
+
+Users::Users(const Program& p) : first(p.items.size() + 1, 0), users(p.inputs.size()) {
+  for (const Item& item : p.items)
+    for (const std::uint32_t i : p.inputs_of(item)) ++first[i + 1];
+  for (std::size_t i = 0; i < p.items.size(); ++i) first[i + 1] += first[i];
+  std::vector<std::uint32_t> next(first.begin(), first.end() - 1);
+  for (std::uint32_t i = 0; i < p.items.size(); ++i)
+    for (const std::uint32_t input : p.inputs_of(p.items[i])) users[next[input]++] = i;
+}
+
+std::vector<bool> reached(const Program& p) {
+  std::vector<bool> live(p.items.size(), false);
+  for (const Output& o : p.outputs) live[o.item] = true;
+  for (std::size_t i = p.items.size(); i-- > 0;)
+    if (live[i])
+      for (const std::uint32_t input : p.inputs_of(p.items[i])) live[input] = true;
+  return live;
+}
+
+Rewrite::Rewrite(Program& from) : from_(from), map_(from.items.size(), no_index) {
+  to_.items.reserve(from.items.size());
+  to_.inputs.reserve(from.inputs.size());
+  to_.slots = from.slots;
+  to_.numbers = from.numbers;
+  to_.constants = from.constants;
+}
+
+std::uint32_t Rewrite::keep(std::uint32_t old) {
+  Item item = from_.items[old];
+  item.first = static_cast<std::uint32_t>(to_.inputs.size());
+  for (const std::uint32_t input : from_.inputs_of(from_.items[old])) to_.inputs.push_back(map_[input]);
+  to_.items.push_back(item);
+  return map_[old] = static_cast<std::uint32_t>(to_.items.size() - 1);
+}
+
+std::uint32_t Rewrite::number(double value, DType dtype, ShapeId shape, std::uint32_t node) {
+  to_.items.push_back({.kind = ItemKind::number,
+                       .dtype = dtype,
+                       .shape = shape,
+                       .place = static_cast<std::uint32_t>(to_.numbers.size()),
+                       .node = node});
+  to_.numbers.push_back({value, no_index});
+  return static_cast<std::uint32_t>(to_.items.size() - 1);
+}
+
+std::uint32_t Rewrite::constant(BufferRef buffer, DType dtype, ShapeId shape, std::uint32_t node) {
+  to_.items.push_back({.kind = ItemKind::constant,
+                       .dtype = dtype,
+                       .shape = shape,
+                       .place = static_cast<std::uint32_t>(to_.constants.size()),
+                       .node = node});
+  to_.constants.push_back(std::move(buffer));
+  return static_cast<std::uint32_t>(to_.items.size() - 1);
+}
+
+std::uint32_t Rewrite::op(const Op& op, const void* attributes, std::span<const std::uint32_t> inputs,
+                          DType dtype, ShapeId shape, std::uint32_t node) {
+  to_.items.push_back({.kind = ItemKind::op,
+                       .dtype = dtype,
+                       .shape = shape,
+                       .op = &op,
+                       .attributes = attributes,
+                       .first = static_cast<std::uint32_t>(to_.inputs.size()),
+                       .count = static_cast<std::uint32_t>(inputs.size()),
+                       .node = node});
+  to_.inputs.insert(to_.inputs.end(), inputs.begin(), inputs.end());
+  return static_cast<std::uint32_t>(to_.items.size() - 1);
+}
+
+Program Rewrite::finish() {
+  for (const Output& o : from_.outputs) to_.outputs.push_back({map_[o.item], o.donor});
+  to_.owned.insert(to_.owned.end(), std::make_move_iterator(from_.owned.begin()),
+                   std::make_move_iterator(from_.owned.end()));
+  return std::move(to_);
+}
+
+}  // namespace opgrad
