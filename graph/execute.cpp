@@ -1,184 +1,144 @@
-// The executor: walks a plan's steps. All memory is taken before the first step runs.
+// The executor: walks a plan's steps. All memory but that of row blocks is taken before the first step runs.
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
+#include <chrono>
 #include <cstring>
-#include <new>
+#include <optional>
 
 #include "../core/parallel.h"
-#include "plan.h"
 #include "scope.h"
+#include "tiles.h"
 
 namespace opgrad {
 namespace {
 
-struct Bases {
-  std::byte* arena = nullptr;
-  std::vector<std::byte*> slots, outputs;
-  std::vector<std::array<std::byte, 8>> numbers;
-  std::span<const BufferRef> constants;
+// Elements of a tile group that one thread takes at a time.
+constexpr std::int64_t grain = 16 * tile_elements;
 
-  std::byte* at(const PlanOperand& o) const {
-    switch (o.base) {
-      case Base::arena:
-        return arena + o.offset;
-      case Base::slot:
-        return slots[o.index] + o.offset;
-      case Base::output:
-        return outputs[o.index] + o.offset;
-      case Base::number:
-        return const_cast<std::byte*>(numbers[o.index].data());
-      case Base::constant:
-        return constants[o.index]->data + o.offset;
-      case Base::tile:
-        break;
+class Execution {
+ public:
+  Execution(const Plan& plan, const Capture& capture) : plan_(plan) {
+    if (plan.arena_bytes) arena_ = allocate(plan.arena_bytes);
+    bases_.arena = arena_ ? arena_->data : nullptr;
+    bases_.slots.reserve(capture.leaves.size());
+    for (const Node* n : capture.leaves) bases_.slots.push_back(n->value->buffer->data);
+    outputs.reserve(plan.outputs.size());
+    bases_.outputs.reserve(plan.outputs.size());
+    for (const PlanOutput& o : plan.outputs) {
+      outputs.push_back(o.donor == no_index ? allocate(o.bytes) : capture.leaves[o.donor]->value->buffer);
+      bases_.outputs.push_back(outputs.back()->data);
     }
-    return nullptr;
+    bases_.constants = plan.program.constants;
+    fill_cells(capture);
+    views_.reserve(64);
   }
-};
 
-View view_of(const Plan& plan, const PlanOperand& o, const Bases& bases) {
-  return {bases.at(o), {o.dtype, shape_of(o.shape)}, plan.layouts[o.layout]};
-}
-
-View run_call(const Plan& plan, const PlanCall& call, const Bases& bases, std::vector<View>& views) {
-  views.clear();
-  for (std::uint32_t k = 0; k <= call.inputs; ++k)
-    views.push_back(view_of(plan, plan.operands[call.operands + k], bases));
-  const View out = views.back();
-  if (!call.op) {
-    copy(views[0], out);
-    return out;
-  }
-  call.op->forward.run({.in = {views.data(), call.inputs},
-                        .out = out,
-                        .attrs = call.attributes,
-                        .workspace = call.workspace >= 0 ? bases.arena + call.workspace : nullptr});
-  return out;
-}
-
-// Elements [begin, begin + n) of a view in row-major order, put side by side.
-void gather_range(const View& v, std::int64_t begin, std::int64_t n, std::byte* out) {
-  const std::size_t size = size_of(v.dtype());
-  const Shape& shape = v.shape();
-  // The innermost axes that lie densely make runs that are copied whole.
-  int axis = shape.rank();
-  std::int64_t run = 1;
-  while (axis > 0 && (shape[axis - 1] == 1 || v.strides[static_cast<std::size_t>(axis - 1)] == run))
-    run *= shape[--axis];
-  while (n > 0) {
-    std::int64_t rest = begin / run, offset = begin % run;
-    const std::int64_t count = std::min(run - offset, n);
-    for (int a = axis; a-- > 0; rest /= shape[a])
-      offset += rest % shape[a] * v.strides[static_cast<std::size_t>(a)];
-    std::memcpy(out, v.as<std::byte>() + offset * static_cast<std::int64_t>(size),
-                static_cast<std::size_t>(count) * size);
-    out += static_cast<std::size_t>(count) * size;
-    begin += count;
-    n -= count;
-  }
-}
-
-// How an operand of a group moves from tile to tile.
-struct Lane {
-  View whole;
-  enum { dense, splat, gathered, tile } walk;
-  std::uint32_t tile_index;
-};
-
-void run_group(const Plan& plan, const PlanStep& step, const Bases& bases) {
-  constexpr std::size_t tile_bytes = tile_elements * 8, most_lanes = longest_group * (widest_member + 1);
-  constexpr std::int64_t grain = 16 * tile_elements;
-  const PlanCall* const calls = &plan.calls[step.call];
-  const PlanOperand* const operands = &plan.operands[calls[0].operands];
-  const std::uint32_t lane_count =
-      calls[step.calls - 1].operands + calls[step.calls - 1].inputs + 1 - calls[0].operands;
-  const std::int64_t numel = shape_of(operands[calls[0].inputs].shape).numel();
-
-  std::array<Lane, most_lanes> lanes;
-  for (std::uint32_t c = 0, i = 0; c < step.calls; ++c)
-    for (std::uint32_t k = 0; k <= calls[c].inputs; ++k, ++i) {
-      Lane& l = lanes[i];
-      l.whole = view_of(plan, operands[i], bases);
-      l.walk = operands[i].base == Base::tile ? Lane::tile
-               : l.whole.dense()              ? Lane::dense
-               : l.whole.splat()              ? Lane::splat
-                                              : Lane::gathered;
-      l.tile_index = l.walk == Lane::tile ? operands[i].index : step.tiles + k;
+  void step(const PlanStep& s) {
+    if (s.rows > 0) return row_group(s);
+    if (s.count == 0) {
+      kernel(plan_.calls[s.head], {}, nullptr, views_);
+      return;
     }
+    const TileRun tiles(plan_, s, bases_);
+    if (s.head == no_index)
+      return parallel_ranges(tiles.numel(), grain,
+                             [&](std::int64_t begin, std::int64_t end) { tiles.run(begin, end, {}); });
+    const auto piece = [&](std::int64_t begin, std::int64_t end) { tiles.run(begin, end, {}); };
+    const Finished finished(piece);
+    kernel(plan_.calls[s.head], {}, &finished, views_);
+  }
 
-  parallel_ranges(numel, grain, [&](std::int64_t begin, std::int64_t end) {
-    alignas(64) std::byte tiles[(longest_group + widest_member) * tile_bytes];
-    std::array<View, most_lanes> views;
-    for (std::int64_t at = begin; at < end; at += tile_elements) {
-      const std::int64_t n = std::min(tile_elements, end - at);
-      for (std::uint32_t i = 0; i < lane_count; ++i) {
-        const Lane& l = lanes[i];
-        View& v = views[i];
-        if (at == begin || n != tile_elements) {
-          v.type = {l.whole.dtype(), Shape{n}};
-          v.strides[0] = l.walk == Lane::splat ? 0 : 1;
-          v.data = l.walk == Lane::splat ? l.whole.data : tiles + l.tile_index * tile_bytes;
-        }
-        if (l.walk == Lane::dense)
-          v.data = l.whole.as<std::byte>() + at * static_cast<std::int64_t>(size_of(l.whole.dtype()));
+  // The result of a step that is one kernel.
+  View result(const PlanStep& s) const {
+    const PlanCall& call = plan_.calls[s.head];
+    return view_of(plan_, plan_.operands[call.operands + call.inputs], bases_, {});
+  }
+
+  std::vector<BufferRef> outputs;
+
+ private:
+  void fill_cells(const Capture& capture) {
+    if (plan_.cells.empty()) return;
+    cells_ = allocate(64 * plan_.cells.size());
+    bases_.cells = cells_->data;
+    for (std::size_t i = 0; i < plan_.cells.size(); ++i) {
+      const PlanNumber& cell = plan_.cells[i];
+      const double number =
+          cell.captured == no_index ? plan_.program.numbers[i].value : capture.numbers[cell.captured];
+      dispatch(cell.dtype, [&]<class T>() {
+        T* const repeated = reinterpret_cast<T*>(bases_.cells + 64 * i);
+        std::fill_n(repeated, 64 / sizeof(T), static_cast<T>(number));
+      });
+    }
+  }
+
+  void kernel(const PlanCall& call, const Rows& rows, const Finished* finished,
+              std::vector<View>& views) const {
+    views.clear();
+    for (std::uint32_t k = 0; k <= call.inputs; ++k)
+      views.push_back(view_of(plan_, plan_.operands[call.operands + k], bases_, rows));
+    if (!call.op) return copy(views[0], views[1]);
+    call.op->forward.run({.in = {views.data(), call.inputs},
+                          .out = views.back(),
+                          .attrs = call.attributes,
+                          .workspace = call.workspace >= 0 ? bases_.arena + call.workspace : nullptr,
+                          .finished = finished});
+  }
+
+  // Block after block of rows goes through all parts while it is in cache.
+  void row_group(const PlanStep& s) {
+    std::vector<std::optional<TileRun>> tiles(s.count);
+    for (std::uint32_t k = 0; k < s.count; ++k)
+      if (const PlanStep& part = plan_.parts[s.first + k]; part.count > 0)
+        tiles[k].emplace(plan_, part, bases_);
+    parallel_for((s.rows + s.block - 1) / s.block, [&](std::int64_t block) {
+      thread_local BufferRef scratch;
+      thread_local std::vector<View> views;
+      if (s.scratch > 0 && (!scratch || scratch->bytes < s.scratch)) scratch = allocate(s.scratch);
+      Rows rows{block * s.block, std::min(s.block, s.rows - block * s.block),
+                scratch ? scratch->data : nullptr};
+      for (std::uint32_t k = 0; k < s.count; ++k) {
+        const PlanStep& part = plan_.parts[s.first + k];
+        const auto piece = [&](std::int64_t begin, std::int64_t end) { tiles[k]->run(begin, end, rows); };
+        const Finished finished(piece);
+        if (part.head != no_index)
+          kernel(plan_.calls[part.head], rows, part.count > 0 ? &finished : nullptr, views);
+        else
+          piece(0, tiles[k]->numel() / s.rows * rows.count);
       }
-      const View* first = views.data();
-      for (std::uint32_t c = 0; c < step.calls; ++c) {
-        const std::uint32_t inputs = calls[c].inputs;
-        for (std::uint32_t k = 0; k < inputs; ++k) {
-          const Lane& l = lanes[static_cast<std::size_t>(first - views.data()) + k];
-          if (l.walk == Lane::gathered) gather_range(l.whole, at, n, first[k].as<std::byte>());
-        }
-        calls[c].op->forward.run({.in = {first, inputs}, .out = first[inputs], .attrs = calls[c].attributes});
-        first += inputs + 1;
-      }
-    }
-  });
-}
+    });
+  }
+
+  const Plan& plan_;
+  Bases bases_;
+  BufferRef arena_, cells_;
+  std::vector<View> views_;
+};
 
 }  // namespace
 
 std::vector<BufferRef> execute(const Plan& plan, const Capture& capture, const Watch& watch) {
-  Bases bases;
-  const BufferRef arena = plan.arena_bytes ? allocate(plan.arena_bytes) : BufferRef();
-  if (arena) bases.arena = arena->data;
-  for (const Node* n : capture.leaves) bases.slots.push_back(n->value->buffer->data);
-  std::vector<BufferRef> outputs;
-  for (const PlanOutput& o : plan.outputs)
-    outputs.push_back(o.donor == no_index ? allocate(o.bytes) : capture.leaves[o.donor]->value->buffer);
-  for (const BufferRef& o : outputs) bases.outputs.push_back(o->data);
-  bases.constants = plan.program.constants;
-  bases.numbers.resize(plan.program.numbers.size());
-  for (const Item& item : plan.program.items)
-    if (item.kind == ItemKind::number)
-      dispatch(item.dtype, [&]<class T>() {
-        const Number& n = plan.program.numbers[item.place];
-        const T cell = static_cast<T>(n.captured == no_index ? n.value : capture.numbers[n.captured]);
-        std::memcpy(bases.numbers[item.place].data(), &cell, sizeof cell);
-      });
-
-  std::vector<View> views;
-  views.reserve(256);
+  using Clock = std::chrono::steady_clock;
+  Execution run(plan, capture);
+  if (watch.seconds) watch.seconds->resize(plan.steps.size());
   for (std::size_t s = 0; s < plan.steps.size(); ++s) {
-    if (s == plan.tail && watch.before_tail) watch.before_tail(outputs);
+    if (s == plan.tail && watch.before_tail) watch.before_tail(run.outputs);
     const PlanStep& step = plan.steps[s];
-    const PlanCall& call = plan.calls[step.call];
+    const auto origin = [&]() -> const Node& {
+      return *capture.nodes[plan.program.items[plan.calls[step.first_call(plan.parts)].item].node];
+    };
     try {
-      if (step.group) {
-        run_group(plan, step, bases);
-        continue;
-      }
-      const View result = run_call(plan, call, bases, views);
-      if (watch.after_call) watch.after_call(result, *capture.nodes[plan.program.items[call.item].node]);
+      const auto begin = watch.seconds ? Clock::now() : Clock::time_point();
+      run.step(step);
+      if (watch.seconds) (*watch.seconds)[s] += std::chrono::duration<double>(Clock::now() - begin).count();
+      if (watch.after_call && step.rows == 0 && step.count == 0) watch.after_call(run.result(step), origin());
     } catch (const UserError& e) {
-      const Node* n = capture.nodes[plan.program.items[call.item].node];
-      throw UserError(fmt::format("{}\n  at {}", e.what(), to_string(*n->origin)));
+      throw UserError(fmt::format("{}\n  at {}", e.what(), to_string(*origin().origin)));
     }
   }
-  if (plan.tail == plan.steps.size() && watch.before_tail) watch.before_tail(outputs);
-  return outputs;
+  if (plan.tail == plan.steps.size() && watch.before_tail) watch.before_tail(run.outputs);
+  return std::move(run.outputs);
 }
 
 }  // namespace opgrad

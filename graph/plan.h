@@ -11,18 +11,25 @@
 
 namespace opgrad {
 
-// Where an operand lies: a base (chosen at run time) and a layout.
-enum class Base : std::uint8_t { arena, slot, output, number, constant, tile };
+// Where an operand lies: a base (chosen at run time) and a layout. A tile is scratch memory of a tile group,
+// a block that of one block of rows.
+enum class Base : std::uint8_t { arena, slot, output, number, constant, tile, block };
+// How a member of a tile group meets the elements of an operand: one after the other; one for all; the same
+// run again and again; anyhow, so that they are gathered first; in a tile.
+enum class Walk : std::uint8_t { dense, splat, periodic, gathered, tile };
 struct PlanOperand {
   Base base;
   DType dtype;
+  Walk walk = Walk::dense;  // in tile groups
+  bool cut = false;         // in row groups: a block sees its own rows only
   std::uint32_t index = 0;  // which slot, output, number, constant or tile
   std::int64_t offset = 0;  // in bytes, from the base
   ShapeId shape = 0;
-  std::uint32_t layout = 0;  // in Plan::layouts
+  std::uint32_t layout = 0;   // in Plan::layouts
+  std::int64_t pattern = -1;  // of a periodic walk: arena memory for its run, repeated for a tile's length
 };
 
-// One kernel call, on whole values or, in a group, on a tile.
+// One kernel call, on whole values or on pieces.
 struct PlanCall {
   const Op* op;  // null: a copy
   const void* attributes;
@@ -32,15 +39,31 @@ struct PlanCall {
   std::int64_t workspace = -1;  // offset in the arena
 };
 
+// A kernel (`head`), or a tile group (`count` calls from `first` on, run tile by tile), or both: the group
+// then runs on each piece that the kernel finishes. Or a row group: `count` parts from `first` on, all run
+// for one block of `block` rows before the next.
 struct PlanStep {
-  std::uint32_t call, calls;  // one call, or the members of a group
-  bool group = false;
-  std::uint32_t tiles = 0;  // of a group: how many scratch tiles
+  std::uint32_t head = no_index;
+  std::uint32_t first = 0, count = 0;
+  std::uint32_t tiles = 0;  // scratch tiles of the group, without those for gathered operands
+  std::int64_t rows = 0;    // of a row group: how many, 0 for other steps
+  std::int64_t block = 0;
+  std::size_t scratch = 0;  // bytes of a block
+
+  std::uint32_t first_call(const std::vector<PlanStep>& parts) const {
+    return rows ? parts[first].first_call(parts) : head != no_index ? head : first;
+  }
 };
 
 struct PlanOutput {
   std::size_t bytes;
   std::uint32_t donor;  // slot, or no_index
+};
+
+// A number that the run brings, or one known for good.
+struct PlanNumber {
+  std::uint32_t captured;
+  DType dtype;
 };
 
 struct Plan {
@@ -55,30 +78,34 @@ struct Plan {
   std::vector<std::array<std::int64_t, max_rank>> layouts;
   std::vector<PlanOperand> operands;
   std::vector<PlanCall> calls;
-  std::vector<PlanStep> steps;
+  std::vector<PlanStep> steps, parts;
   std::vector<PlanOutput> outputs;
-  std::uint32_t tail = 0;  // from this step on nothing can fail, and donated memory is written
+  std::vector<PlanNumber> cells;  // by number
+  std::uint32_t tail = 0;         // from this step on nothing can fail, and donated memory is written
   std::size_t arena_bytes = 0;
   std::size_t live_bytes_bound = 0;  // the largest sum of live bytes: no arena can be smaller
 };
 
-// Tiles have this many elements. A group has at most so many members of at most so many inputs: its tiles
-// then stay in cache, and the executor keeps them on the stack, so that a group allocates nothing.
+// Tiles have this many elements. A group has at most so many calls of at most so many inputs: its tiles then
+// stay in cache, and on the stack, so that a group allocates nothing.
 inline constexpr std::int64_t tile_elements = 1024;
-inline constexpr std::uint32_t longest_group = 24;
+inline constexpr std::uint32_t longest_group = 32;
 inline constexpr std::uint32_t widest_member = 3;
 
 // Passes and memory plan for what was captured, which gives away its key. `fixed` as for program_of.
 Plan make_plan(Capture& capture, const std::vector<bool>& fixed, PassSet passes);
 
-// Runs a plan on the capture's leaves and numbers. Returns one buffer per output; on an exception nothing has
-// changed but scratch memory. Donated leaves' memory is in the returned buffers afterwards. `before_tail`,
-// which may throw, is called once all fallible steps are done; `after_call` after every single call, with its
-// result.
+// What may be looked at while a plan runs.
 struct Watch {
+  // Called once all fallible steps are done; may throw.
   void (*before_tail)(std::span<const BufferRef> outputs) = nullptr;
+  // Called after every kernel that is a step by itself, with its result; may throw.
   void (*after_call)(const View& result, const Node& node) = nullptr;
+  // Seconds that each step has taken are added here, by step.
+  std::vector<double>* seconds = nullptr;
 };
+// Runs a plan on the capture's leaves and numbers. Returns one buffer per output; on an exception nothing has
+// changed but scratch memory. Donated leaves' memory is in the returned buffers afterwards.
 std::vector<BufferRef> execute(const Plan& plan, const Capture& capture, const Watch& watch = {});
 
 }  // namespace opgrad

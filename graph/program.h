@@ -27,7 +27,9 @@ struct Item {
   std::uint32_t first = 0, count = 0;  // of an op: its inputs in Program::inputs
   std::uint32_t place = no_index;      // of the others: which slot, number or constant
   std::uint32_t node = no_index;       // the captured node it stems from, whose line errors and profiles name
-  std::uint32_t group = no_index;      // items of one group run together, tile by tile (fuse.cpp)
+  // Neighbours in `order` that run together: tile by tile (pointwise.cpp), block of rows by block (rows.cpp).
+  std::uint32_t group = no_index, rows = no_index;
+  std::uint32_t epilogue = no_index;  // the group that runs on the pieces of this result (epilogue.cpp)
 };
 
 struct Output {
@@ -50,6 +52,7 @@ struct Program {
   std::vector<std::uint32_t> order;  // the items that are steps, in the order of execution (schedule.cpp)
   // From this place of `order` on nothing can fail: donated memory is written here.
   std::uint32_t tail = no_index;
+  std::vector<std::int64_t> row_blocks;      // how many rows a block of each row group has
   std::vector<std::shared_ptr<void>> owned;  // copies of attributes
 
   // A copy of an attribute struct that lives as long as the program.

@@ -1,0 +1,230 @@
+// Where everything lies: the second half of planning.
+#include <algorithm>
+#include <map>
+
+#include "memory.h"
+#include "planner.h"
+
+namespace opgrad {
+namespace {
+
+class LayOut {
+ public:
+  explicit LayOut(Draft& d) : d_(d), plan_(d.plan), p_(d.plan.program) {}
+
+  void run() {
+    check_donors();
+    for (auto* steps : {&plan_.steps, &plan_.parts})
+      for (PlanStep& s : *steps)
+        if (s.rows == 0 && s.count > 0) tiles(s);
+    if (plan_.passes.has("in_place")) in_place();
+    for (std::uint32_t st = 0; st < plan_.steps.size(); ++st)
+      if (plan_.steps[st].rows > 0) blocks(st);
+    arena();
+    resolve();
+  }
+
+ private:
+  Storage& result_of(std::uint32_t call) {
+    const PlanCall& c = plan_.calls[call];
+    return d_.storages[d_.operands[c.operands + c.inputs].storage];
+  }
+
+  // Takes back the donations that would destroy what somebody still has to read.
+  void check_donors() {
+    std::vector<std::uint32_t> slot(p_.slots, no_index), output(plan_.outputs.size(), no_index);
+    for (std::uint32_t s = 0; s < d_.storages.size(); ++s) {
+      if (d_.storages[s].base == Base::slot) slot[d_.storages[s].index] = s;
+      if (d_.storages[s].base == Base::output) output[d_.storages[s].index] = s;
+    }
+    for (std::uint32_t k = 0; k < plan_.outputs.size(); ++k) {
+      std::uint32_t& donor = plan_.outputs[k].donor;
+      // A donor that nobody reads any more may be overwritten at any time.
+      if (donor == no_index || slot[donor] == no_index) continue;
+      if (!may_follow(d_.storages[output[k]], d_.storages[slot[donor]])) donor = no_index;
+    }
+  }
+
+  // `next` may be written where `last` is: nobody reads `last` after the step that writes `next`; who reads
+  // it in that very step does so element by element, before that element is written or by the call that
+  // writes it.
+  static bool may_follow(const Storage& next, const Storage& last) {
+    if (last.end != next.begin) return last.end < next.begin;
+    return last.elementwise && last.call_end <= next.call_begin;
+  }
+
+  // Values that live inside one group need a tile only; tiles are reused as soon as nobody reads them.
+  void tiles(PlanStep& step) {
+    std::vector<std::uint32_t> free;
+    std::multimap<std::uint32_t, std::uint32_t> busy;  // last reading call -> tile
+    const std::uint32_t end = step.first + step.count;
+    for (std::uint32_t c = step.first; c < end; ++c) {
+      for (auto it = busy.begin(); it != busy.end() && it->first < c; it = busy.erase(it))
+        free.push_back(it->second);
+      Storage& s = result_of(c);
+      if (s.base != Base::arena || s.call_end >= end) continue;
+      s.base = Base::tile;
+      if (free.empty()) free.push_back(step.tiles++);
+      s.index = free.back();
+      free.pop_back();
+      busy.emplace(s.call_end, s.index);
+    }
+  }
+
+  // A result of a tile group takes over the memory of a value of its size that ends with that group: the
+  // kernel whose pieces the group finishes then writes where the group's result will stand.
+  void in_place() {
+    const auto group = [&](std::uint32_t st, const PlanStep& step) {
+      for (std::uint32_t c = step.first; c < step.first + step.count; ++c) {
+        const PlanCall& call = plan_.calls[c];
+        const std::uint32_t to = d_.operands[call.operands + call.inputs].storage;
+        if (d_.storages[to].merged != no_index) continue;
+        if (d_.storages[to].base != Base::arena && d_.storages[to].base != Base::output) continue;
+        if (d_.storages[to].base == Base::output && plan_.outputs[d_.storages[to].index].donor != no_index)
+          continue;
+        for (std::uint32_t m = step.head == no_index ? step.first : step.head; m <= c; ++m)
+          if (take_over(to, st, m)) break;
+      }
+    };
+    for (std::uint32_t st = 0; st < plan_.steps.size(); ++st) {
+      const PlanStep& step = plan_.steps[st];
+      if (step.rows == 0) group(st, step);
+      for (std::uint32_t k = 0; step.rows > 0 && k < step.count; ++k) group(st, plan_.parts[step.first + k]);
+    }
+  }
+
+  // Tries the operands of one call.
+  bool take_over(std::uint32_t to, std::uint32_t st, std::uint32_t call) {
+    const PlanCall& c = plan_.calls[call];
+    for (std::uint32_t k = 0; k <= c.inputs; ++k) {
+      const std::uint32_t from = root(d_.operands[c.operands + k].storage);
+      Storage &f = d_.storages[from], &t = d_.storages[to];
+      if (from == to || f.base != Base::arena || f.end != st || f.bytes != t.bytes || !may_follow(t, f))
+        continue;
+      // Within one block of rows both must have the same rows.
+      if (f.begin == st && f.row_bytes != t.row_bytes) continue;
+      if (f.begin != st && t.row_bytes != 0) continue;
+      t.begin = f.begin;
+      t.call_begin = f.call_begin;
+      f.merged = to;
+      return true;
+    }
+    return false;
+  }
+
+  std::uint32_t root(std::uint32_t s) const {
+    while (d_.storages[s].merged != no_index) s = d_.storages[s].merged;
+    return s;
+  }
+
+  // What begins and ends within a row group needs memory for one block only.
+  void blocks(std::uint32_t st) {
+    PlanStep& step = plan_.steps[st];
+    std::vector<Lifetime> lifetimes;
+    std::vector<Storage*> answers;
+    for (std::uint32_t k = 0; k < step.count; ++k) {
+      const PlanStep& part = plan_.parts[step.first + k];
+      const std::uint32_t first = part.head == no_index ? part.first : part.head;
+      for (std::uint32_t c = first; c < std::max(first + 1, part.first + part.count); ++c) {
+        Storage& s = result_of(c);
+        if (s.base != Base::arena || s.begin != st || s.end != st || s.merged != no_index) continue;
+        s.base = Base::block;
+        lifetimes.push_back({s.call_begin, s.call_end, static_cast<std::size_t>(s.row_bytes * step.block)});
+        answers.push_back(&s);
+      }
+    }
+    std::size_t bound = 0;
+    step.scratch = place(lifetimes, bound);
+    for (std::size_t i = 0; i < answers.size(); ++i)
+      answers[i]->offset = static_cast<std::int64_t>(lifetimes[i].offset);
+  }
+
+  void arena() {
+    std::vector<Lifetime> lifetimes;
+    std::vector<std::int64_t*> answers;
+    const bool share = plan_.passes.has("arena");
+    const auto last = static_cast<std::uint32_t>(plan_.steps.size());
+    const auto live = [&](std::uint32_t begin, std::uint32_t end, std::size_t bytes, std::int64_t* answer) {
+      lifetimes.push_back({share ? begin : 0, share ? end : last, bytes});
+      answers.push_back(answer);
+    };
+    for (Storage& s : d_.storages)
+      if (s.base == Base::arena && s.merged == no_index) live(s.begin, s.end, s.bytes, &s.offset);
+    for (std::uint32_t st = 0; st < plan_.steps.size(); ++st) {
+      const std::uint32_t head = plan_.steps[st].head;
+      if (head == no_index || !plan_.calls[head].op || !plan_.calls[head].op->workspace) continue;
+      if (const std::size_t bytes = workspace_bytes(plan_.calls[head]))
+        live(st, st, bytes, &plan_.calls[head].workspace);
+    }
+    patterns_.assign(d_.operands.size(), -1);
+    for (std::uint32_t st = 0; st < plan_.steps.size(); ++st) {
+      const PlanStep& step = plan_.steps[st];
+      const auto group = [&](const PlanStep& g) {
+        for (std::uint32_t c = g.first; c < g.first + g.count; ++c)
+          for (std::uint32_t k = 0; k < plan_.calls[c].inputs; ++k) {
+            const std::uint32_t o = plan_.calls[c].operands + k;
+            if (d_.operands[o].walk == Walk::periodic)
+              live(st, st, pattern_bytes(d_.operands[o]), &patterns_[o]);
+          }
+      };
+      if (step.rows == 0) group(step);
+      for (std::uint32_t k = 0; step.rows > 0 && k < step.count; ++k) group(plan_.parts[step.first + k]);
+    }
+    plan_.arena_bytes = place(lifetimes, plan_.live_bytes_bound);
+    for (std::size_t i = 0; i < lifetimes.size(); ++i)
+      *answers[i] = static_cast<std::int64_t>(lifetimes[i].offset);
+  }
+
+  static std::size_t pattern_bytes(const PendingOperand& o) {
+    const Shape& shape = shape_of(o.shape);
+    const std::int64_t elements = std::min(tile_elements, shape.numel()) + period(shape, o.layout);
+    return static_cast<std::size_t>(elements) * size_of(o.dtype);
+  }
+
+  // A workspace rule sees a call as a shape rule does.
+  std::size_t workspace_bytes(const PlanCall& c) const {
+    const Item& item = p_.items[c.item];
+    std::vector<Node> shells(item.count);
+    std::vector<Node*> pointers;
+    for (std::uint32_t k = 0; k < item.count; ++k) {
+      const Item& in = p_.items[p_.inputs_of(item)[k]];
+      shells[k].dtype = in.dtype;
+      shells[k].shape = in.shape;
+      pointers.push_back(&shells[k]);
+    }
+    return c.op->workspace(Call{*c.op, pointers, item.attributes});
+  }
+
+  void resolve() {
+    std::map<std::array<std::int64_t, max_rank>, std::uint32_t> known;
+    for (std::size_t i = 0; i < d_.operands.size(); ++i) {
+      const PendingOperand& o = d_.operands[i];
+      const Storage& s = d_.storages[root(o.storage)];
+      const auto [it, fresh] =
+          known.emplace(o.layout.strides, static_cast<std::uint32_t>(plan_.layouts.size()));
+      if (fresh) plan_.layouts.push_back(o.layout.strides);
+      const bool in_block = s.base == Base::block;
+      plan_.operands.push_back({.base = s.base,
+                                .dtype = o.dtype,
+                                .walk = s.base == Base::tile ? Walk::tile : o.walk,
+                                .cut = o.cut,
+                                .index = s.index,
+                                .offset = (in_block || s.base == Base::arena ? s.offset : 0) +
+                                          o.layout.offset * static_cast<std::int64_t>(size_of(o.dtype)),
+                                .shape = o.shape,
+                                .layout = it->second,
+                                .pattern = patterns_[i]});
+    }
+  }
+
+  Draft& d_;
+  Plan& plan_;
+  const Program& p_;
+  std::vector<std::int64_t> patterns_;  // by operand
+};
+
+}  // namespace
+
+void lay_out(Draft& draft) { LayOut(draft).run(); }
+
+}  // namespace opgrad
