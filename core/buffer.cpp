@@ -173,6 +173,7 @@ BufferRef allocate(std::size_t bytes, Device device) {
   {
     const std::lock_guard lock(state.lock);
     ++state.stats.requests;
+    state.stats.requested_bytes += bytes;
     if (fails_now()) throw std::bad_alloc();
     Block*& list = state.free[static_cast<std::size_t>(size_class)];
     if (list) {

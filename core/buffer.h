@@ -47,10 +47,11 @@ class BufferRef {
 // Freed blocks are kept for reuse up to a bound, so that a training loop asks the system for nothing.
 BufferRef allocate(std::size_t bytes, Device = Device::cpu);
 
-// Memory statistics: bytes in live blocks, the highest that has been, live blocks, and requests so far.
+// Memory statistics: bytes in live blocks, the highest that has been, live blocks; requests so far and the
+// sum of the bytes they asked for, those included that failed and those that kept blocks served.
 struct MemoryStats {
   std::size_t live_bytes, peak_bytes, live_buffers;
-  std::uint64_t requests;
+  std::uint64_t requests, requested_bytes;
 };
 MemoryStats memory_stats();
 void reset_peak_bytes();

@@ -1,4 +1,5 @@
-// Matrix products: C is cut into tiles by shape alone, each tile is one single-threaded call of OpenBLAS.
+// Matrix products: f32 goes to gemm_blocks; for f64 C is cut into tiles by shape alone, each of them one
+// single-threaded call of OpenBLAS.
 #include "gemm.h"
 
 #include <cblas.h>
@@ -6,9 +7,9 @@
 
 #include <algorithm>
 #include <limits>
-#include <type_traits>
 
 #include "error.h"
+#include "gemm_blocks.h"
 #include "parallel.h"
 
 namespace opgrad {
@@ -31,19 +32,12 @@ blasint blas_size(int64_t size, const char* what) {
 CBLAS_TRANSPOSE transpose(bool t) { return t ? CblasTrans : CblasNoTrans; }
 
 // y = M x, or y += M x, for the rows x cols matrix M.
-template <class T>
-void matrix_times_vector(int64_t rows, int64_t cols, Matrix<T> m, const T* x, int64_t x_step, T* y,
-                         int64_t y_step, bool accumulate) {
-  const auto call = [&](auto gemv) {
-    gemv(CblasRowMajor, transpose(m.transposed), blas_size(m.transposed ? cols : rows, "number of rows"),
-         blas_size(m.transposed ? rows : cols, "number of columns"), T(1), m.data,
-         blas_size(m.ld, "row distance"), x, blas_size(x_step, "row distance"), T(accumulate), y,
-         blas_size(y_step, "row distance"));
-  };
-  if constexpr (std::is_same_v<T, float>)
-    call(cblas_sgemv);
-  else
-    call(cblas_dgemv);
+void matrix_times_vector(int64_t rows, int64_t cols, Matrix<double> m, const double* x, int64_t x_step,
+                         double* y, int64_t y_step, bool accumulate) {
+  cblas_dgemv(CblasRowMajor, transpose(m.transposed), blas_size(m.transposed ? cols : rows, "number of rows"),
+              blas_size(m.transposed ? rows : cols, "number of columns"), 1, m.data,
+              blas_size(m.ld, "row distance"), x, blas_size(x_step, "row distance"), accumulate, y,
+              blas_size(y_step, "row distance"));
 }
 
 struct Tile {
@@ -90,20 +84,21 @@ Tile choose_tile(int64_t m, int64_t n, int64_t k) {
   }
 }
 
-template <class T>
-const T* offset(Matrix<T> x, int64_t row, int64_t col) {
+const double* offset(Matrix<double> x, int64_t row, int64_t col) {
   return x.transposed ? x.data + col * x.ld + row : x.data + row * x.ld + col;
 }
 
-}  // namespace
+void tile_of(int64_t m, int64_t n, int64_t k, Matrix<float> a, Matrix<float> b, float* c, int64_t ldc,
+             bool accumulate) {
+  if (m > 0 && n > 0) detail::multiply({m, n, k, a, b, c, ldc, accumulate});
+}
 
-template <class T>
-void gemm_tile(int64_t m, int64_t n, int64_t k, Matrix<T> a, Matrix<T> b, T* c, int64_t ldc,
-               bool accumulate) {
+void tile_of(int64_t m, int64_t n, int64_t k, Matrix<double> a, Matrix<double> b, double* c, int64_t ldc,
+             bool accumulate) {
   if (m <= 0 || n <= 0) return;
   if (k <= 0) {
     if (!accumulate)
-      for (int64_t i = 0; i < m; ++i) std::fill_n(c + i * ldc, n, T(0));
+      for (int64_t i = 0; i < m; ++i) std::fill_n(c + i * ldc, n, 0.0);
     return;
   }
   // A product with a vector only reads its matrix once, which gemv does without copying it first.
@@ -112,35 +107,65 @@ void gemm_tile(int64_t m, int64_t n, int64_t k, Matrix<T> a, Matrix<T> b, T* c, 
     b.transposed = !b.transposed;
     return matrix_times_vector(n, k, b, a.data, a.transposed ? a.ld : 1, c, 1, accumulate);
   }
-  const auto call = [&](auto blas_gemm) {
-    blas_gemm(CblasRowMajor, transpose(a.transposed), transpose(b.transposed), blas_size(m, "number of rows"),
-              blas_size(n, "number of columns"), blas_size(k, "inner size"), T(1), a.data,
-              blas_size(a.ld, "row distance"), b.data, blas_size(b.ld, "row distance"), T(accumulate), c,
+  cblas_dgemm(CblasRowMajor, transpose(a.transposed), transpose(b.transposed), blas_size(m, "number of rows"),
+              blas_size(n, "number of columns"), blas_size(k, "inner size"), 1, a.data,
+              blas_size(a.ld, "row distance"), b.data, blas_size(b.ld, "row distance"), accumulate, c,
               blas_size(ldc, "row distance"));
-  };
-  if constexpr (std::is_same_v<T, float>)
-    call(cblas_sgemm);
-  else
-    call(cblas_dgemm);
 }
 
-template <class T>
-void gemm(int64_t m, int64_t n, int64_t k, Matrix<T> a, Matrix<T> b, T* c, int64_t ldc, bool accumulate) {
+void product_of(int64_t m, int64_t n, int64_t k, Matrix<float> a, Matrix<float> b, float* c, int64_t ldc,
+                bool accumulate, const Finished* finished) {
+  if (m > 0 && n > 0) detail::multiply_parallel({m, n, k, a, b, c, ldc, accumulate}, finished);
+}
+
+void product_of(int64_t m, int64_t n, int64_t k, Matrix<double> a, Matrix<double> b, double* c, int64_t ldc,
+                bool accumulate, const Finished* finished) {
   if (m <= 0 || n <= 0) return;
   const Tile tile = choose_tile(m, n, k);
   const int64_t across = (n + tile.cols - 1) / tile.cols;
   const int64_t down = (m + tile.rows - 1) / tile.rows;
   parallel_for(down * across, [&](int64_t t) {
     const int64_t i = t / across * tile.rows, j = t % across * tile.cols;
-    gemm_tile(std::min(tile.rows, m - i), std::min(tile.cols, n - j), k,
-              Matrix<T>{offset(a, i, 0), a.ld, a.transposed}, Matrix<T>{offset(b, 0, j), b.ld, b.transposed},
-              c + i * ldc + j, ldc, accumulate);
+    tile_of(std::min(tile.rows, m - i), std::min(tile.cols, n - j), k,
+            Matrix<double>{offset(a, i, 0), a.ld, a.transposed},
+            Matrix<double>{offset(b, 0, j), b.ld, b.transposed}, c + i * ldc + j, ldc, accumulate);
   });
+  // Tiles may be narrow, so that the pieces are reported when all are done.
+  if (finished) parallel_ranges(m * n, 1 << 14, *finished);
+}
+
+}  // namespace
+
+template <class T>
+void gemm_tile(int64_t m, int64_t n, int64_t k, Matrix<T> a, Matrix<T> b, T* c, int64_t ldc,
+               bool accumulate) {
+  tile_of(m, n, k, a, b, c, ldc, accumulate);
+}
+
+template <class T>
+void gemm(int64_t m, int64_t n, int64_t k, Matrix<T> a, Matrix<T> b, T* c, int64_t ldc, bool accumulate,
+          const Finished* finished) {
+  internal_check(!finished || m <= 1 || ldc == n, "pieces are counted in a matrix without gaps");
+  product_of(m, n, k, a, b, c, ldc, accumulate, finished);
 }
 
 template void gemm_tile(int64_t, int64_t, int64_t, Matrix<float>, Matrix<float>, float*, int64_t, bool);
 template void gemm_tile(int64_t, int64_t, int64_t, Matrix<double>, Matrix<double>, double*, int64_t, bool);
-template void gemm(int64_t, int64_t, int64_t, Matrix<float>, Matrix<float>, float*, int64_t, bool);
-template void gemm(int64_t, int64_t, int64_t, Matrix<double>, Matrix<double>, double*, int64_t, bool);
+template void gemm(int64_t, int64_t, int64_t, Matrix<float>, Matrix<float>, float*, int64_t, bool,
+                   const Finished*);
+template void gemm(int64_t, int64_t, int64_t, Matrix<double>, Matrix<double>, double*, int64_t, bool,
+                   const Finished*);
+
+const char* gemm_choice(int64_t m, int64_t n, int64_t k, bool a_transposed, bool b_transposed, DType dtype) {
+  if (dtype != DType::f32 && dtype != DType::f64)
+    throw UserError(fmt::format(
+        "gemm_choice: there are products of f32 and f64, not of {}; convert with cast", name_of(dtype)));
+  if (m <= 0 || n <= 0) return "nothing";
+  if (k <= 0) return "zeros";
+  if (dtype == DType::f64) return "OpenBLAS";
+  if (n == 1 && m > 1) return gemm_choice(1, m, k, !b_transposed, !a_transposed, dtype);
+  if (b_transposed) return "B transposed in strips";
+  return detail::reads_in_place(detail::cut_of(m, n, k).rows, b_transposed) ? "B in place" : "B in strips";
+}
 
 }  // namespace opgrad

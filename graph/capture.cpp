@@ -5,8 +5,8 @@
 // that knows of an alias differs from one that does not; for a number, whether it is a slot.
 #include "capture.h"
 
-#include <cstring>
-#include <unordered_map>
+#include <algorithm>
+#include <bit>
 
 #include "key.h"
 #include "order.h"
@@ -14,10 +14,24 @@
 namespace opgrad {
 namespace {
 
+using KeyMemory = Scratch<std::uint64_t, Capture>;
+using NumberMemory = Scratch<double, Capture>;
+using FlagMemory = Scratch<std::uint8_t, Capture>;
+
 std::uint64_t mix(std::uint64_t h, std::uint64_t w) {
   h ^= w;
   h *= 0x9fb21c651e98df25u;
   return h ^ (h >> 32);
+}
+// The words of one node; the first three by themselves, so that nodes wait for one another once and not
+// thrice.
+std::uint64_t mix_node(std::uint64_t h, const std::uint64_t* begin, const std::uint64_t* end) {
+  std::uint64_t first = begin[0] ^ std::rotl(begin[1] * 0xc2b2ae3d27d4eb4fu, 29);
+  const std::uint64_t* w = begin + 2;
+  if (w < end) first ^= std::rotl(*w++ * 0x9e3779b97f4a7c15u, 47);
+  h = mix(h, first);
+  for (; w < end; ++w) h = mix(h, *w);
+  return h;
 }
 
 ItemKind kind_of(const Node* n) {
@@ -25,84 +39,139 @@ ItemKind kind_of(const Node* n) {
   return n->op == &structural::number ? ItemKind::number : ItemKind::op;
 }
 
-}  // namespace
+// The first slot over each block of memory: a table with linear probing, at most half full.
+class FirstSlots {
+ public:
+  std::uint32_t find_or_add(const Buffer* buffer, std::uint32_t slot) {
+    if (2 * (count_ + 1) > table_.size()) grow();
+    Entry& e = place(buffer);
+    if (!e.used) {
+      e = {buffer, slot, true};
+      ++count_;
+    }
+    return e.slot;
+  }
 
-Capture capture(std::span<const Wish> wishes, bool with_held, std::uint64_t& missed) {
-  std::vector<Node*> roots;
-  for (const Wish& w : wishes) roots.push_back(w.node);
-  const Numbering numbering(roots, false);
+ private:
+  struct Entry {
+    const Buffer* buffer = nullptr;
+    std::uint32_t slot = 0;
+    bool used = false;
+  };
+  Entry& place(const Buffer* buffer) {
+    std::size_t i = mix(0, reinterpret_cast<std::uintptr_t>(buffer)) & (table_.size() - 1);
+    while (table_[i].used && table_[i].buffer != buffer) i = (i + 1) & (table_.size() - 1);
+    return table_[i];
+  }
+  void grow() {
+    std::vector<Entry> old(table_.empty() ? 8 : 2 * table_.size());
+    old.swap(table_);
+    for (const Entry& e : old)
+      if (e.used) place(e.buffer) = e;
+  }
+  std::vector<Entry> table_;
+  std::size_t count_ = 0;
+};
 
-  Capture c;
-  c.nodes = numbering.nodes();
-  const std::size_t count = c.nodes.size();
-  c.key.reserve(3 * count);
-  std::unordered_map<const Buffer*, std::uint64_t> first_with_buffer;
-  // How often the captured graph itself refers to a node; what exceeds it is held from outside.
-  std::vector<std::uint32_t> uses(count, 0);
-  std::vector<std::uint32_t> slot_of(count, no_index);
-
-  for (std::uint32_t i = 0; i < count; ++i) {
-    Node* const n = c.nodes[i];
-    const std::size_t head = c.key.size();
-    c.key.push_back(key::head(kind_of(n), n->dtype, n->value ? 0 : n->arity, n->shape));
-    switch (kind_of(n)) {
-      case ItemKind::slot:
-        slot_of[i] = static_cast<std::uint32_t>(c.leaves.size());
-        c.key.push_back(first_with_buffer.emplace(n->value->buffer.get(), c.leaves.size()).first->second);
-        c.leaves.push_back(n);
-        break;
-      case ItemKind::number:
-        c.numbers.push_back(n->u.number);
-        c.number_is_slot.push_back(n->has(node_flag::slot));
-        c.key.push_back(c.number_is_slot.back());
-        break;
-      default: {
-        if (n->op == &structural::leaf)
-          throw UserError("a tensor was read whose memory a step has since given to the updated parameter");
-        c.key.push_back(reinterpret_cast<std::uintptr_t>(n->op));
-        const auto inputs = n->inputs();
-        for (std::size_t k = 0; k < inputs.size(); ++k) {
-          const std::uint32_t input = Numbering::of(inputs[k]);
-          ++uses[input];
-          if (k % 2 == 0)
-            c.key.push_back(input);
-          else
-            c.key.back() |= std::uint64_t{input} << 32;
-        }
-        if (n->op->attributes) {
-          const std::size_t before = c.key.size();
-          n->op->attributes->words(n->attributes(), c.key);
-          c.key[head] |= key::attribute_words(c.key.size() - before);
-        }
+// Writes one node, whose inputs have their numbers.
+void write(Capture& c, FirstSlots& first_slots, Node* n) {
+  Words& key = c.key;
+  const std::size_t head = key.size();
+  switch (const ItemKind kind = kind_of(n)) {
+    case ItemKind::slot: {
+      key.push_back(key::head(kind, n->dtype, 0, n->shape));
+      const auto slot = static_cast<std::uint32_t>(c.leaves.size());
+      key.push_back(first_slots.find_or_add(n->value->buffer.get(), slot));
+      c.leaves.push_back(n);
+      break;
+    }
+    case ItemKind::number:
+      key.push_back(key::head(kind, n->dtype, n->arity, n->shape));
+      c.numbers.push_back(n->u.number);
+      c.number_is_slot.push_back(n->has(node_flag::slot));
+      key.push_back(c.number_is_slot.back());
+      break;
+    default: {
+      if (n->op == &structural::leaf)
+        throw UserError("a tensor was read whose memory a step has since given to the updated parameter");
+      key.push_back(key::head(kind, n->dtype, n->arity, n->shape));
+      key.push_back(reinterpret_cast<std::uintptr_t>(n->op));
+      const auto inputs = n->inputs();
+      for (std::size_t k = 0; k < inputs.size(); k += 2) {
+        const std::uint64_t second = k + 1 < inputs.size() ? Numbering::of(inputs[k + 1]) : 0;
+        key.push_back(Numbering::of(inputs[k]) | second << 32);
+      }
+      if (n->op->attributes) {
+        const std::size_t before = key.size();
+        n->op->attributes->words(n->attributes(), key);
+        key[head] |= key::attribute_words(key.size() - before);
       }
     }
   }
+  c.hash = mix_node(c.hash, key.data() + head, key.data() + key.size());
+}
 
-  const auto refs = [](const Node* n) { return n->refs.load(std::memory_order_acquire); };
-  std::vector<bool> is_output(count, false);
+}  // namespace
+
+Capture::Capture()
+    : numbers(NumberMemory::take()), number_is_slot(FlagMemory::take()), key(KeyMemory::take()) {}
+Capture::~Capture() {
+  Numbering::give_back(nodes);
+  NumberMemory::give_back(numbers);
+  FlagMemory::give_back(number_is_slot);
+  KeyMemory::give_back(key);
+}
+
+Capture capture(std::span<const Wish> wishes, bool with_held, std::uint64_t& missed) {
+  std::vector<Node*> roots;
+  bool donors = false;
+  for (const Wish& w : wishes) {
+    roots.push_back(w.node);
+    donors = donors || w.donor;
+  }
+  Numbering numbering(roots, false);
+  const std::vector<Node*>& nodes = numbering.nodes();
+  Capture c;
+  c.key.reserve(3 * nodes.size());
+  FirstSlots first_slots;
+  for (Node* n : nodes) write(c, first_slots, n);
+
+  // How often the captured graph itself refers to a node; what exceeds it is held from outside.
+  std::vector<std::uint32_t> uses;
+  if (with_held || donors) {
+    uses.resize(nodes.size(), 0);
+    for (const Node* n : nodes)
+      if (kind_of(n) == ItemKind::op)
+        for (const Node* input : n->inputs()) ++uses[Numbering::of(input)];
+  }
   for (const Wish& w : wishes) {
     Output out{Numbering::of(w.node)};
-    is_output[out.item] = true;
     if (w.donor && Numbering::met(w.donor)) {
-      const std::uint32_t donor = Numbering::of(w.donor);
       // One reference is the parameter's own.
-      const bool alone = refs(w.donor) == 1 + uses[donor] && w.donor->value->buffer.unique();
+      const bool alone =
+          w.donor->refs.load() == 1 + uses[Numbering::of(w.donor)] && w.donor->value->buffer.unique();
       if (alone && kind_of(w.node) == ItemKind::op && w.donor->shape == w.node->shape &&
           w.donor->dtype == w.node->dtype)
-        out.donor = slot_of[donor];
+        out.donor = static_cast<std::uint32_t>(
+            std::ranges::lower_bound(c.leaves, w.donor->index, {}, &Node::index) - c.leaves.begin());
       else
         ++missed;
     }
     c.outputs.push_back(out);
   }
-  if (with_held)
-    for (std::uint32_t i = 0; i < count; ++i)
-      if (kind_of(c.nodes[i]) == ItemKind::op && !is_output[i] && refs(c.nodes[i]) > uses[i])
-        c.outputs.push_back({i});
-
-  for (const Output& o : c.outputs) c.key.push_back(o.item | std::uint64_t{o.donor} << 32);
-  c.hash = c.key.size();
-  for (const std::uint64_t w : c.key) c.hash = mix(c.hash, w);
+  if (with_held) {
+    constexpr std::uint32_t is_output = ~std::uint32_t{0};
+    for (const Output& o : c.outputs) uses[o.item] = is_output;
+    for (std::uint32_t i = 0; i < nodes.size(); ++i)
+      if (kind_of(nodes[i]) == ItemKind::op && nodes[i]->refs.load() > uses[i]) c.outputs.push_back({i});
+  }
+  for (const Output& o : c.outputs) {
+    // What has a value may be read and held by several threads.
+    nodes[o.item]->refs.share();
+    c.key.push_back(o.item | std::uint64_t{o.donor} << 32);
+    c.hash = mix(c.hash, c.key.back());
+  }
+  c.nodes = numbering.finish();
   return c;
 }
 

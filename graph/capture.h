@@ -15,13 +15,18 @@ struct Wish {
 };
 
 struct Capture {
-  std::vector<Node*> nodes;          // inputs before users; valid while the run lasts
-  std::vector<Node*> leaves;         // by slot
-  std::vector<double> numbers;       // by number
-  std::vector<bool> number_is_slot;  // never part of the key
-  std::vector<Output> outputs;       // the wishes, in order, then what is held; items are places in `nodes`
+  std::vector<Node*> nodes;                  // inputs before users; valid while the run lasts
+  std::vector<Node*> leaves;                 // by slot
+  std::vector<double> numbers;               // by number
+  std::vector<std::uint8_t> number_is_slot;  // never part of the key
+  std::vector<Output> outputs;  // the wishes, in order, then what is held; items are places in `nodes`
   Words key;
   std::uint64_t hash = 0;
+
+  Capture();
+  Capture(Capture&&) = default;
+  Capture& operator=(Capture&&) = default;
+  ~Capture();  // what took much memory goes to this thread's next one
 };
 
 // Captures what `wishes` need. With `with_held` every node met that somebody outside the graph holds becomes

@@ -4,37 +4,77 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "order.h"
 #include "override.h"
 #include "scope.h"
+#include "scratch.h"
 
 namespace opgrad {
 namespace {
 
-// The graph behind y in arrays, so that rules may build and number graphs of their own while we sweep.
+// The graph behind y in arrays, inputs before users, so that rules may build and number graphs of their own
+// while we sweep.
+struct Place {
+  Tensor cotangent;     // what has come together of it so far
+  std::uint32_t in[2];  // places of the inputs; of more than two: in[0] is where they begin in Behind::more
+};
 struct Behind {
-  std::vector<Node*> nodes;            // inputs before users
-  std::vector<std::uint32_t> inputs;   // of all nodes, one after the other
-  std::vector<std::uint32_t> first;    // where a node's inputs begin; one more entry than nodes
-  std::vector<std::uint32_t> targets;  // place of each x, or absent
+  enum : std::uint8_t {
+    target = 1,
+    leads = 2
+  };  // it is an x; it leads to one along differentiable operations
   static constexpr std::uint32_t absent = ~std::uint32_t{0};
+
+  Scratch<Place, Behind> places;
+  std::vector<Node*> nodes;
+  Scratch<std::uint8_t, Behind> flags;
+  std::vector<std::uint32_t> more;
+  std::vector<std::uint32_t> targets;  // place of each x, or absent
+
+  ~Behind() { Numbering::give_back(nodes); }
+  bool is(std::size_t i, std::uint8_t flag) const { return ((*flags)[i] & flag) != 0; }
+  std::span<const std::uint32_t> inputs(std::size_t i) const {
+    const std::size_t n = nodes[i]->arity;
+    const Place& p = (*places)[i];
+    return {n > 2 ? more.data() + p.in[0] : p.in, n};
+  }
 };
 
-Behind collect(Node* y, std::span<const Tensor> xs) {
-  const Numbering numbering({&y, 1}, true);
-  Behind b;
-  b.nodes = numbering.nodes();
-  b.first.reserve(b.nodes.size() + 1);
-  for (const Node* n : b.nodes) {
-    b.first.push_back(static_cast<std::uint32_t>(b.inputs.size()));
-    for (const Node* input : n->inputs()) b.inputs.push_back(Numbering::of(input));
+void collect(Behind& b, Node* y, std::span<const Tensor> xs) {
+  Numbering numbering({&y, 1}, true);
+  b.places->reserve(numbering.nodes().size());
+  for (const Node* n : numbering.nodes()) {
+    Place p{};
+    const auto inputs = n->inputs();
+    if (inputs.size() > 2) {
+      p.in[0] = static_cast<std::uint32_t>(b.more.size());
+      for (const Node* input : inputs) b.more.push_back(Numbering::of(input));
+    } else {
+      for (std::size_t k = 0; k < inputs.size(); ++k) p.in[k] = Numbering::of(inputs[k]);
+    }
+    b.places->push_back(std::move(p));
   }
-  b.first.push_back(static_cast<std::uint32_t>(b.inputs.size()));
-  for (const Tensor& x : xs)
+  b.flags->resize(b.places->size());
+  for (const Tensor& x : xs) {
     b.targets.push_back(Numbering::met(x.node()) ? Numbering::of(x.node()) : Behind::absent);
-  return b;
+    if (b.targets.back() != Behind::absent) (*b.flags)[b.targets.back()] = Behind::target;
+  }
+  b.nodes = numbering.finish();
+}
+
+// Marks what leads to an x. Returns the last operation without a gradient that stands in the way, if any.
+const Node* mark(Behind& b) {
+  const Node* cut = nullptr;
+  for (std::size_t i = 0; i < b.nodes.size(); ++i) {
+    bool any = b.is(i, Behind::target);
+    for (const std::uint32_t input : b.inputs(i)) any = any || b.is(input, Behind::leads);
+    if (!any) continue;
+    if (b.nodes[i]->op->backward == no_gradient && !b.is(i, Behind::target))
+      cut = b.nodes[i];
+    else
+      (*b.flags)[i] |= Behind::leads;
+  }
+  return cut;
 }
 
 std::string describe(const Node* n) {
@@ -85,6 +125,42 @@ std::string describe(const Node* n) {
   fail(fmt::format("{} does not depend on x ({})", describe(y), describe(x)), where);
 }
 
+// Calls the rule of place i, whose cotangent is complete, and adds what it gives to its inputs' cotangents.
+void pass_back(Behind& b, std::size_t i, bool any_override) {
+  std::vector<Place>& places = *b.places;
+  Node* const n = b.nodes[i];
+  const std::span<const std::uint32_t> inputs = b.inputs(i);
+  Wanted wanted;
+  for (std::size_t k = 0; k < inputs.size(); ++k)
+    if (b.is(inputs[k], Behind::leads) && k < most_inputs) wanted.bits |= std::uint64_t{1} << k;
+  if (!wanted.bits) return;
+  Tensor& cotangent = places[i].cotangent;
+  const Tensor dn = b.is(i, Behind::target) ? cotangent : std::move(cotangent);
+  const BackwardRule* other = any_override ? BackwardOverride::of(*n->op) : nullptr;
+  Grads grads =
+      other ? (*other)(Tensor::share(n), dn, wanted) : n->op->backward(Tensor::share(n), dn, wanted);
+  if (grads.size() != n->arity)
+    fail(fmt::format(
+             "the backward rule of {} gave {} gradient{} for {} input{}; it must return one for each input, "
+             "an empty Tensor() where there is none",
+             n->op->name, grads.size(), grads.size() == 1 ? "" : "s", n->arity, n->arity == 1 ? "" : "s"),
+         n->origin->where);
+  for (std::size_t k = 0; k < inputs.size(); ++k) {
+    Tensor& g = grads[k];
+    if (!b.is(inputs[k], Behind::leads) || !g) continue;
+    const Node* in = b.nodes[inputs[k]];
+    if (g.node()->shape != in->shape || g.node()->dtype != in->dtype)
+      fail(fmt::format(
+               "the backward rule of {} gave {} for input {}, which is {}; they must have one type: use "
+               "sum_to, reshape or cast, or return an empty Tensor() where there is no gradient",
+               n->op->name, to_string(Type{g.dtype(), g.shape()}), k,
+               to_string(Type{in->dtype, shape_of(in->shape)})),
+           n->origin->where);
+    Tensor& sum = places[inputs[k]].cotangent;
+    sum = sum ? add_any(sum, g) : std::move(g);
+  }
+}
+
 enum class Unconnected { fails, stays_empty };
 
 std::vector<Tensor> sweep(const Operand& y_operand, Tensor dy, std::span<const Tensor> xs,
@@ -94,70 +170,24 @@ std::vector<Tensor> sweep(const Operand& y_operand, Tensor dy, std::span<const T
   for (const Tensor& x : xs)
     if (!x) fail("an x is an empty Tensor", where);
   if (y->has(node_flag::consumed)) fail_consumed(y, where);
-  const Behind b = collect(y, xs);
-  const std::size_t count = b.nodes.size();
-
-  std::vector<bool> leads(count, false);  // to some x, along differentiable operations
-  for (const std::uint32_t t : b.targets)
-    if (t != Behind::absent) leads[t] = true;
-  const Node* cut = nullptr;
-  for (std::size_t i = 0; i < count; ++i) {
-    if (leads[i]) continue;
-    bool any = false;
-    for (std::uint32_t k = b.first[i]; k < b.first[i + 1]; ++k) any = any || leads[b.inputs[k]];
-    if (!any) continue;
-    if (b.nodes[i]->op->backward == no_gradient)
-      cut = b.nodes[i];
-    else
-      leads[i] = true;
-  }
-
-  std::vector<Tensor> cotangent(count);
-  cotangent[count - 1] = std::move(dy);
-  const std::vector<std::uint32_t>& targets = b.targets;
-  std::vector<bool> is_target(count, false);
-  for (const std::uint32_t t : targets)
-    if (t != Behind::absent) is_target[t] = true;
-
-  const bool any_override = BackwardOverride::any();
-  std::vector<Tensor> result(xs.size());
-  for (std::size_t i = count; i-- > 0;) {
-    if (!leads[i] || !cotangent[i]) continue;
-    Node* const n = b.nodes[i];
-    Tensor dn = is_target[i] ? cotangent[i] : std::move(cotangent[i]);
-    Wanted wanted;
-    for (std::uint32_t k = b.first[i]; k < b.first[i + 1]; ++k)
-      if (leads[b.inputs[k]] && k - b.first[i] < 64) wanted.bits |= std::uint64_t{1} << (k - b.first[i]);
-    if (!wanted.bits) continue;
-    const OriginScope scope(n->origin);
-    const BackwardRule* other = any_override ? BackwardOverride::of(*n->op) : nullptr;
-    Grads grads =
-        other ? (*other)(Tensor::share(n), dn, wanted) : n->op->backward(Tensor::share(n), dn, wanted);
-    if (grads.size() != n->arity)
-      fail(
-          fmt::format(
-              "the backward rule of {} gave {} gradient{} for {} input{}; it must return one for each input, "
-              "an empty Tensor() where there is none",
-              n->op->name, grads.size(), grads.size() == 1 ? "" : "s", n->arity, n->arity == 1 ? "" : "s"),
-          n->origin->where);
-    for (std::uint32_t k = b.first[i]; k < b.first[i + 1]; ++k) {
-      Tensor& g = grads[k - b.first[i]];
-      const std::uint32_t input = b.inputs[k];
-      if (!leads[input] || !g) continue;
-      const Node* in = b.nodes[input];
-      if (g.node()->shape != in->shape || g.node()->dtype != in->dtype)
-        fail(fmt::format(
-                 "the backward rule of {} gave {} for input {}, which is {}; they must have one type: use "
-                 "sum_to, reshape or cast, or return an empty Tensor() where there is no gradient",
-                 n->op->name, to_string(Type{g.dtype(), g.shape()}), k - b.first[i],
-                 to_string(Type{in->dtype, shape_of(in->shape)})),
-             n->origin->where);
-      Tensor& sum = cotangent[input];
-      sum = sum ? add_any(sum, g) : std::move(g);
+  Behind b;
+  collect(b, y, xs);
+  std::vector<Place>& places = *b.places;
+  const Node* const cut = mark(b);
+  places.back().cotangent = std::move(dy);
+  {
+    // What a rule makes has the origin of the node that it is the rule of.
+    OriginScope scope(y->origin);
+    const bool any_override = BackwardOverride::any();
+    for (std::size_t i = places.size(); i-- > 0;) {
+      if (!b.is(i, Behind::leads) || !places[i].cotangent) continue;
+      scope.move_to(b.nodes[i]->origin);
+      pass_back(b, i, any_override);
     }
   }
+  std::vector<Tensor> result(xs.size());
   for (std::size_t j = 0; j < xs.size(); ++j) {
-    if (targets[j] != Behind::absent) result[j] = cotangent[targets[j]];
+    if (b.targets[j] != Behind::absent) result[j] = places[b.targets[j]].cotangent;
     if (!result[j] && unconnected == Unconnected::fails) explain_missing(b, y, xs[j].node(), cut, where);
   }
   return result;

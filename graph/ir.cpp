@@ -3,8 +3,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <mutex>
 #include <new>
 
@@ -35,7 +37,7 @@ void give_memory(Node* n) noexcept {
 struct FreeNode {
   FreeNode* next;
 };
-thread_local FreeNode* free_nodes = nullptr;
+constinit thread_local FreeNode* free_nodes = nullptr;
 std::mutex shared_lock;
 FreeNode* shared_nodes = nullptr;  // left by threads that ended
 
@@ -91,19 +93,25 @@ Extra* make_extra(std::span<Node* const> inputs, const AttributeInfo* info, cons
   return e;
 }
 
-Node* new_node(const Op& op, DType dtype, ShapeId shape, Location where) {
-  const Origin* origin = origin_at(where);
-  return new (take_memory()) Node{.refs = 1,
-                                  .arity = 0,
-                                  .dtype = dtype,
-                                  .flags = 0,
-                                  .op = &op,
-                                  .in = {nullptr, nullptr},
-                                  .u = {.number = 0},
-                                  .origin = origin,
-                                  .value = nullptr,
-                                  .shape = shape,
-                                  .index = 0};
+struct ReleaseExtra {
+  void operator()(Extra* e) const { ::operator delete(e); }
+};
+
+Node* new_node(const Op& op, DType dtype, ShapeId shape, Location where, HandleCount::For whom) {
+  const OriginId origin = origin_at(where);
+  void* memory = take_memory();
+  HandleCount::attend();
+  return new (memory) Node{.refs = HandleCount(whom),
+                           .arity = 0,
+                           .dtype = dtype,
+                           .flags = 0,
+                           .origin = origin,
+                           .op = &op,
+                           .in = {nullptr, nullptr},
+                           .u = {.number = 0},
+                           .value = nullptr,
+                           .shape = shape,
+                           .index = 0};
 }
 
 [[noreturn]] void refuse_node(const Op& op, std::string_view message, Location where) {
@@ -122,24 +130,27 @@ Node* new_node(const Op& op, DType dtype, ShapeId shape, Location where) {
   refuse_node(call.op, fmt::format("{}; the call was {}({})", message, call.op.name, given), where);
 }
 
-// Wanted has one bit for each input.
-constexpr std::size_t most_inputs = 64;
+bool takes(const Op& op, std::span<Node* const> inputs) {
+  const std::size_t n = inputs.size();
+  const bool count = op.arity >= 0 ? n == static_cast<std::size_t>(op.arity) : n > 0 && n <= most_inputs;
+  bool all = count;
+  for (const Node* input : inputs) all = all && input;
+  return all;
+}
 
-void check_inputs(const Op& op, std::span<Node* const> inputs, Location where) {
+[[noreturn, gnu::cold]] void refuse_inputs(const Op& op, std::span<Node* const> inputs, Location where) {
   const std::size_t n = inputs.size();
   if (op.arity >= 0 && n != static_cast<std::size_t>(op.arity))
     refuse_node(op, fmt::format("takes {} inputs and was given {}", op.arity, n), where);
   if (op.arity < 0 && (n == 0 || n > most_inputs))
     refuse_node(op, fmt::format("takes 1 to {} inputs and was given {}", most_inputs, n), where);
-  for (std::size_t i = 0; i < n; ++i)
-    if (!inputs[i])
-      refuse_node(
-          op,
-          fmt::format(
-              "input {} is an empty Tensor, or an Operand that is a number; operand.tensor(\"{}\") is "
-              "a tensor in both cases",
-              i, op.name),
-          where);
+  const auto empty = std::ranges::find(inputs, nullptr);
+  refuse_node(
+      op,
+      fmt::format("input {} is an empty Tensor, or an Operand that is a number; operand.tensor(\"{}\") "
+                  "is a tensor in both cases",
+                  empty - inputs.begin(), op.name),
+      where);
 }
 
 }  // namespace
@@ -152,7 +163,7 @@ void destroy(Node* dead) noexcept {
     Node* const n = dead;
     dead = reinterpret_cast<Node*>(n->value);
     for (Node* input : n->inputs()) {
-      if (input->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) continue;
+      if (!input->refs.drop()) continue;
       delete input->value;
       input->value = reinterpret_cast<Value*>(dead);
       dead = input;
@@ -162,9 +173,6 @@ void destroy(Node* dead) noexcept {
   }
 }
 
-DType Call::dtype(int i) const { return in[static_cast<std::size_t>(i)]->dtype; }
-ShapeId Call::shape_id(int i) const { return in[static_cast<std::size_t>(i)]->shape; }
-const Shape& Call::shape(int i) const { return shape_of(shape_id(i)); }
 void Call::fail(const std::string& message) const {
   throw UserError(fmt::format("{}: {}", op.name, message));
 }
@@ -174,11 +182,9 @@ Grads no_gradient(const Tensor& y, const Tensor&, Wanted) {
 }
 
 Tensor make_node(const Op& op, std::span<Node* const> inputs, Location where, const void* attributes) {
-  check_inputs(op, inputs, where);
+  if (!takes(op, inputs)) refuse_inputs(op, inputs, where);
   if (op.attributes && !attributes)
     refuse_node(op, "its record has .attributes and the node was made without; pass them to make", where);
-  bool tracked = false;
-  for (const Node* n : inputs) tracked |= n->has(node_flag::tracked);
   const Call call{op, inputs, attributes};
   const Result result = [&] {
     try {
@@ -192,30 +198,28 @@ Tensor make_node(const Op& op, std::span<Node* const> inputs, Location where, co
                 "the node was made with attributes, which its record would lose; write .attributes = "
                 "&attribute_info<...>",
                 where);
-  Extra* extra = nullptr;
-  if (op.attributes || inputs.size() > 2) extra = make_extra(inputs, op.attributes, attributes);
-  Node* n = nullptr;
-  try {
-    n = new_node(op, result.dtype, result.shape, where);
-  } catch (...) {
-    ::operator delete(extra);
-    throw;
-  }
+  std::unique_ptr<Extra, ReleaseExtra> extra;
+  if (op.attributes || inputs.size() > 2) extra.reset(make_extra(inputs, op.attributes, attributes));
+  Node* const n = new_node(op, result.dtype, result.shape, where, HandleCount::For::this_thread);
   n->arity = static_cast<std::uint8_t>(inputs.size());
   if (extra) {
     n->flags |= node_flag::extra;
-    n->u.extra = extra;
+    n->u.extra = extra.release();
   }
   if (inputs.size() <= 2)
     for (std::size_t i = 0; i < inputs.size(); ++i) n->in[i] = inputs[i];
-  for (Node* input : inputs) input->refs.fetch_add(1, std::memory_order_relaxed);
-  if (tracked && op.backward != no_gradient) n->flags |= node_flag::tracked;
+  std::uint16_t any = 0;
+  for (Node* input : inputs) {
+    any |= input->flags;
+    input->refs.add();
+  }
+  if ((any & node_flag::tracked) && op.backward != no_gradient) n->flags |= node_flag::tracked;
   return Tensor(n);
 }
 
 namespace {
-Tensor number_node(const Shape& shape, double number, DType dtype, Location where, std::uint16_t flags) {
-  Node* n = new_node(structural::number, dtype, intern(shape), where);
+Tensor number_node(ShapeId shape, double number, DType dtype, Location where, std::uint16_t flags) {
+  Node* n = new_node(structural::number, dtype, shape, where, HandleCount::For::this_thread);
   n->u.number = number;
   n->flags = flags;
   return Tensor(n);
@@ -223,17 +227,20 @@ Tensor number_node(const Shape& shape, double number, DType dtype, Location wher
 }  // namespace
 
 Tensor full(const Shape& shape, double number, DType dtype, const char* file, int line) {
-  return number_node(shape, number, dtype, {file, line}, 0);
+  return number_node(intern(shape), number, dtype, {file, line}, 0);
 }
 Tensor slot_number(const Shape& shape, double number, DType dtype) {
-  return number_node(shape, number, dtype, {}, node_flag::slot);
+  return number_node(intern(shape), number, dtype, {}, node_flag::slot);
+}
+Tensor full_like(const Node& x, double number, Location where) {
+  return number_node(x.shape, number, x.dtype, where, 0);
 }
 
 Tensor leaf(BufferRef buffer, DType dtype, const Shape& shape, Location where) {
   auto value = new Value{std::move(buffer)};
   Node* n = nullptr;
   try {
-    n = new_node(structural::leaf, dtype, intern(shape), where);
+    n = new_node(structural::leaf, dtype, intern(shape), where, HandleCount::For::nobody);
   } catch (...) {
     delete value;
     throw;

@@ -6,7 +6,6 @@
 // raised where the user wrote the mistake.
 #pragma once
 #include <array>
-#include <atomic>
 #include <concepts>
 #include <cstdint>
 #include <initializer_list>
@@ -20,12 +19,13 @@
 #include "../core/kernel.h"
 #include "../core/shape.h"
 #include "attributes.h"
+#include "handle_count.h"
+#include "scope.h"
 
 namespace opgrad {
 
 struct Op;
 struct Node;
-struct Origin;
 struct ParameterState;
 class Parameter;
 class Tensor;
@@ -93,9 +93,9 @@ struct Wanted {
   std::uint64_t bits = 0;
   bool operator()(int i) const { return (bits >> i) & 1; }
 };
+inline constexpr std::size_t most_inputs = 64;
 
-// One gradient per input, in order; an empty Tensor for an input not wanted or without a gradient.
-using Grads = std::vector<Tensor>;
+class Grads;  // grads.h, included below
 using Backward = Grads (*)(const Tensor& y, const Tensor& dy, Wanted wanted);
 // The word for "this operation has no gradient": its result is an index, a truth value, or piecewise
 // constant.
@@ -180,10 +180,10 @@ struct Op {
   const AttributeInfo* attributes = nullptr;
   ViewRule view = nullptr;                          // movements
   std::size_t (*workspace)(const Call&) = nullptr;  // bytes of scratch memory that the kernel needs
-  // Bit i: input i is cut along axis 0 as the result is. Row r of the result then depends on row r of these
-  // inputs and on the whole of the others, and has the same bits however the rows are cut into calls. 0 where
-  // that does not hold; pointwise operations need not say it.
-  std::uint64_t rows = 0;
+  // Bit i: input i is cut along axis 0 as the result, of this shape, is. Row r of the result then depends on
+  // row r of these inputs and on the whole of the others, and has the same bits however the rows are cut into
+  // calls. 0 where that does not hold; pointwise operations need not say it.
+  std::uint64_t (*rows)(const void* attributes, const Shape& result) = nullptr;
   PerExample per_example = {};
 };
 
@@ -212,10 +212,11 @@ struct Extra {
 };
 
 struct Node {
-  std::atomic<std::uint32_t> refs;
+  HandleCount refs;
   std::uint8_t arity;
   DType dtype;
   std::uint16_t flags;
+  OriginId origin;
   const Op* op;
   Node* in[2];
   union {
@@ -223,7 +224,6 @@ struct Node {
     Extra* extra;
     ParameterState* parameter;
   } u;
-  const Origin* origin;
   Value* value;  // null until computed
   ShapeId shape;
   std::uint32_t index;  // scratch of whoever numbers a graph (graph/order.h); 0 at rest
@@ -235,6 +235,10 @@ struct Node {
   const void* attributes() const { return has(node_flag::extra) ? u.extra->attributes : nullptr; }
 };
 static_assert(sizeof(Node) == 64);
+
+inline DType Call::dtype(int i) const { return in[static_cast<std::size_t>(i)]->dtype; }
+inline ShapeId Call::shape_id(int i) const { return in[static_cast<std::size_t>(i)]->shape; }
+inline const Shape& Call::shape(int i) const { return shape_of(shape_id(i)); }
 
 void destroy(
     Node* dead) noexcept;  // frees a node whose count is 0 and all that only it held, without recursion
@@ -264,7 +268,7 @@ class Tensor {
   Tensor() = default;
   explicit Tensor(Node* owned) : n_(owned) {}
   Tensor(const Tensor& o) : n_(o.n_) {
-    if (n_) n_->refs.fetch_add(1, std::memory_order_relaxed);
+    if (n_) n_->refs.add();
   }
   Tensor(Tensor&& o) noexcept : n_(std::exchange(o.n_, nullptr)) {}
   Tensor& operator=(Tensor o) noexcept {
@@ -272,10 +276,10 @@ class Tensor {
     return *this;
   }
   ~Tensor() {
-    if (n_ && n_->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) destroy(n_);
+    if (n_ && n_->refs.drop()) destroy(n_);
   }
   static Tensor share(Node* n) {
-    n->refs.fetch_add(1, std::memory_order_relaxed);
+    n->refs.add();
     return Tensor(n);
   }
 
@@ -362,6 +366,8 @@ Tensor make(const Op& op, std::initializer_list<Node*> inputs, Location where, c
 Tensor full(const Shape& shape, double number, DType dtype = DType::f32, const char* file = __builtin_FILE(),
             int line = __builtin_LINE());
 Tensor slot_number(const Shape& shape, double number, DType dtype = DType::f32);
+// full, of the type that x has.
+Tensor full_like(const Node& x, double number, Location where);
 
 // A leaf over memory that already holds the (dense) elements.
 Tensor leaf(BufferRef buffer, DType dtype, const Shape& shape, Location where);
@@ -416,3 +422,5 @@ extern const Op leaf, number, add_any, detach;
 Tensor add_any(const Tensor& a, const Tensor& b);
 
 }  // namespace opgrad
+
+#include "grads.h"

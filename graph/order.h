@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ir.h"
+#include "scratch.h"
 
 namespace opgrad {
 
@@ -23,8 +24,15 @@ class Numbering {
   const std::vector<Node*>& nodes() const { return nodes_; }
   static std::uint32_t of(const Node* n) { return n->index - 1; }
   static bool met(const Node* n) { return n->index != 0; }
+  // The same nodes, which have their numbers no longer. To be given back, when done with, as memory for the
+  // next.
+  std::vector<Node*> finish();
+  static void give_back(std::vector<Node*>& nodes) noexcept { Scratch<Node*, Numbering>::give_back(nodes); }
 
  private:
+  void walk(Node* root, bool through_values, std::vector<Node*>& stack);
+  void forget() noexcept;
+
   std::scoped_lock<std::mutex> hold_;
   std::vector<Node*> nodes_;
 };

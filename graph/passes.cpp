@@ -30,8 +30,13 @@ struct Pipeline {
       {{"dead", "what no output needs is dropped", drop_dead}, 4},
       {{"order", "an order of steps whose peak of live bytes is low", order_for_low_peak}, 5},
       {{"pointwise", "neighbours of one shape run tile by tile in cache", fuse_pointwise}, 6},
-      {{"in_place", "a pointwise result takes over the memory of an input that ends with it", nullptr}, 7},
-      {{"arena", "buffers whose lives do not overlap share memory", nullptr}, 8}};
+      {{"epilogue", "a group that reads a kernel's result runs on each piece of it while that is in cache",
+        attach_epilogues},
+       7},
+      {{"rows", "what treats the images of a batch apart runs on some of them before the next", fuse_rows},
+       8},
+      {{"in_place", "a pointwise result takes over the memory of an input that ends with it", nullptr}, 9},
+      {{"arena", "buffers whose lives do not overlap share memory", nullptr}, 10}};
 };
 Pipeline& pipeline() {
   static auto& p = *new Pipeline;

@@ -76,6 +76,8 @@ void cancel_movements(Program& p);
 void drop_dead(Program& p);
 void order_for_low_peak(Program& p);
 void fuse_pointwise(Program& p);
+void attach_epilogues(Program& p);
+void fuse_rows(Program& p);
 
 // The order of capture, with what can neither fail nor be needed by anything else moved to the tail, where
 // donated memory may be overwritten: sets order and tail. Part of every plan.

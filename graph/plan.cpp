@@ -2,6 +2,7 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "planner.h"
 
@@ -53,7 +54,7 @@ class Planner {
 
   // Slots, constants and numbers.
   void given() {
-    plan_.cells.resize(p_.numbers.size());
+    plan_.cells.assign(p_.numbers.size(), {no_index, DType::f32});
     for (std::uint32_t i = 0; i < p_.items.size(); ++i) {
       const Item& item = p_.items[i];
       if (item.kind == ItemKind::op) continue;
@@ -69,13 +70,18 @@ class Planner {
   std::uint32_t step() const { return static_cast<std::uint32_t>(plan_.steps.size()); }
   std::uint32_t next_call() const { return static_cast<std::uint32_t>(plan_.calls.size()); }
 
-  void read(std::uint32_t item, bool elementwise, bool cut) {
-    const Place& place = places_[item];
+  // From its copy where the kernel needs it dense. Others read the view even where there is a copy: a
+  // kernel's bits may depend on strides, and must not depend on who came first.
+  void read(std::uint32_t item, bool dense_wanted, bool elementwise, bool cut) {
+    const auto copy = dense_wanted ? copies_.find(item) : copies_.end();
+    const Place& place = copy == copies_.end() ? places_[item] : copy->second;
     Storage& s = draft_.storages[place.storage];
     if (s.end < step()) s.elementwise = true;
     s.end = std::max(s.end, step());
     s.call_end = std::max(s.call_end, next_call());
-    if (!elementwise || !is_dense(item) || place.layout.offset != 0) s.elementwise = false;
+    // All of it, so that equal bytes of input and result mean elements of one size.
+    if (!elementwise || !dense_layout(shape(item), place.layout) || p_.bytes_of(p_.items[item]) != s.bytes)
+      s.elementwise = false;
     draft_.operands.push_back({place.storage, place.layout, p_.items[item].shape, p_.items[item].dtype,
                                walk_of(s.base, shape(item), place.layout), cut});
   }
@@ -120,7 +126,7 @@ class Planner {
   Place copied(std::uint32_t item) {
     close_rows();
     const auto operands = static_cast<std::uint32_t>(draft_.operands.size());
-    read(item, false, false);
+    read(item, false, false, false);
     const std::uint32_t s = written(item, false);
     plan_.steps.push_back({.head = next_call()});
     plan_.calls.push_back({nullptr, nullptr, item, operands, 1});
@@ -146,15 +152,15 @@ class Planner {
     if (item.rows != rows_) close_rows();
     const bool member = item.group != no_index;
     if (open_ && !(member && item.group == open_group_)) close_step();
-    if (has(item.op->traits, Traits::dense_inputs))
-      for (const std::uint32_t in : inputs)
-        if (!is_dense(in)) places_[in] = copied(in);
+    const bool dense_inputs = has(item.op->traits, Traits::dense_inputs);
+    for (const std::uint32_t in : inputs)
+      if (dense_inputs && !is_dense(in) && !copies_.contains(in)) copies_.emplace(in, copied(in));
     if (item.rows != rows_) open_rows(item);
     const bool pointwise = has(item.op->traits, Traits::pointwise);
     const bool cut = rows_ != no_index;
     const auto operands = static_cast<std::uint32_t>(draft_.operands.size());
     for (std::uint32_t k = 0; k < item.count; ++k)
-      read(inputs[k], pointwise, cut && (pointwise || (item.op->rows >> k & 1)));
+      read(inputs[k], dense_inputs, pointwise, cut && p_.cut_with_rows(item, k));
     places_[i] = {written(i, cut), dense(i)};
     if (member) {
       if (!open_) step_ = {.first = next_call()};
@@ -197,6 +203,7 @@ class Planner {
   Draft draft_;
   Plan& plan_;
   std::vector<Place> places_;
+  std::unordered_map<std::uint32_t, Place> copies_;  // dense copies of views
   std::vector<bool> in_tail_;
   PlanStep step_, row_step_;  // being filled
   bool open_ = false;
@@ -228,6 +235,8 @@ Plan make_plan(Capture& capture, const std::vector<bool>& fixed, PassSet passes)
   Plan plan;
   plan.program = program_of(capture, fixed);
   plan.nodes = capture.nodes.size();
+  plan.origins.assign(capture.nodes.size(), {});
+  std::ranges::transform(capture.nodes, plan.origins.begin(), &Node::origin);
   plan.key = std::move(capture.key);
   plan.hash = capture.hash;
   plan.numbers = capture.numbers;

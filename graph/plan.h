@@ -68,7 +68,8 @@ struct PlanNumber {
 
 struct Plan {
   Program program;
-  std::size_t nodes = 0;  // that were captured
+  std::size_t nodes = 0;          // that were captured
+  std::vector<OriginId> origins;  // by captured node, as they were when the plan was made
   Words key;
   std::uint64_t hash = 0;
   std::vector<double> numbers;

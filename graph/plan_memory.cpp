@@ -117,21 +117,28 @@ class LayOut {
     return s;
   }
 
-  // What begins and ends within a row group needs memory for one block only.
+  // What begins and ends within a row group needs memory for one block only. Its parts are its steps.
   void blocks(std::uint32_t st) {
     PlanStep& step = plan_.steps[st];
-    std::vector<Lifetime> lifetimes;
-    std::vector<Storage*> answers;
+    std::vector<std::uint32_t> end_of;  // by part, the call after its last
+    std::vector<Storage*> results;
     for (std::uint32_t k = 0; k < step.count; ++k) {
       const PlanStep& part = plan_.parts[step.first + k];
       const std::uint32_t first = part.head == no_index ? part.first : part.head;
-      for (std::uint32_t c = first; c < std::max(first + 1, part.first + part.count); ++c) {
-        Storage& s = result_of(c);
-        if (s.base != Base::arena || s.begin != st || s.end != st || s.merged != no_index) continue;
-        s.base = Base::block;
-        lifetimes.push_back({s.call_begin, s.call_end, static_cast<std::size_t>(s.row_bytes * step.block)});
-        answers.push_back(&s);
-      }
+      end_of.push_back(std::max(first + 1, part.first + part.count));
+      for (std::uint32_t c = first; c < end_of.back(); ++c) results.push_back(&result_of(c));
+    }
+    const auto part_of = [&](std::uint32_t call) {
+      return static_cast<std::uint32_t>(std::ranges::upper_bound(end_of, call) - end_of.begin());
+    };
+    std::vector<Lifetime> lifetimes;
+    std::vector<Storage*> answers;
+    for (Storage* s : results) {
+      if (s->base != Base::arena || s->begin != st || s->end != st || s->merged != no_index) continue;
+      s->base = Base::block;
+      lifetimes.push_back({part_of(s->call_begin), part_of(s->call_end),
+                           static_cast<std::size_t>(s->row_bytes * step.block)});
+      answers.push_back(s);
     }
     std::size_t bound = 0;
     step.scratch = place(lifetimes, bound);

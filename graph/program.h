@@ -59,6 +59,11 @@ struct Program {
   const void* own(const AttributeInfo& info, const void* attributes);
   std::span<const std::uint32_t> inputs_of(const Item& i) const { return {inputs.data() + i.first, i.count}; }
   const Shape& shape(std::uint32_t i) const { return shape_of(items[i].shape); }
+  // Input k of an op is cut along axis 0 as its result is (Op::rows).
+  bool cut_with_rows(const Item& i, std::uint32_t k) const {
+    if (has(i.op->traits, Traits::pointwise)) return true;
+    return i.op->rows && (i.op->rows(i.attributes, shape_of(i.shape)) >> k & 1);
+  }
   std::size_t bytes_of(const Item& i) const {
     return static_cast<std::size_t>(shape_of(i.shape).numel()) * size_of(i.dtype);
   }

@@ -164,7 +164,7 @@ void release_inputs(Node* n) noexcept {
   n->flags |= node_flag::released;
   n->arity = 0;
   for (Node* input : gone)
-    if (input->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) destroy(input);
+    if (input->refs.drop()) destroy(input);
 }
 
 // ------------------------------------------------------------------------------------------------ not finite
@@ -175,6 +175,8 @@ class FoundNaN : public Error {
   using Error::Error;
 };
 thread_local std::string first_infinite;
+thread_local std::vector<double>* step_seconds = nullptr;
+thread_local std::shared_ptr<const Plan> plan_run_last;
 
 // The loss is the first output of a step.
 void check_loss(std::span<const BufferRef> outputs, DType dtype) {
@@ -248,7 +250,9 @@ struct Run {
       watch.before_tail = keep[0].dtype() == DType::f64
                               ? +[](std::span<const BufferRef> o) { check_loss(o, DType::f64); }
                               : +[](std::span<const BufferRef> o) { check_loss(o, DType::f32); };
+    watch.seconds = step_seconds;
     std::vector<BufferRef> buffers = execute(*plan, c, watch);
+    plan_run_last = plan;
 
     // Commit: from here on nothing throws.
     for (std::size_t i = 0; i < outputs.size(); ++i) {
@@ -363,6 +367,8 @@ void reset_plan_stats() {
   const std::scoped_lock hold(cache().lock);
   cache().stats = {};
 }
+std::shared_ptr<const Plan> last_plan() { return plan_run_last; }
+void profile_steps(std::vector<double>* seconds) { step_seconds = seconds; }
 void clear_plan_cache() {
   const std::scoped_lock hold(cache().lock);
   cache().plans.clear();

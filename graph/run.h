@@ -1,6 +1,7 @@
 // Running: capture, passes, plan, execute. The user's graph is never edited; values arrive in its nodes.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -38,5 +39,12 @@ PlanStats plan_stats();
 void reset_plan_stats();
 // Forgets all plans.
 void clear_plan_cache();
+
+// The plan that this thread ran last (graph/plan.h); null before the first.
+struct Plan;
+std::shared_ptr<const Plan> last_plan();
+// While set, each run of this thread adds the seconds of its plan's steps to seconds[step]. Null ends it. The
+// vector must outlive that.
+void profile_steps(std::vector<double>* seconds);
 
 }  // namespace opgrad

@@ -6,19 +6,36 @@
 namespace opgrad {
 namespace {
 
-// May stand in the tail: cannot throw, and all it feeds stands there too. Movements are views and fail never.
+// May stand in the tail: cannot throw, and all it feeds stands there too. What the user asked for stands
+// before, so that it is complete when it is looked at. Movements are views and never fail.
+//
+// Besides pointwise operations these are kernels that report their pieces, so that an update can run on the
+// pieces of its gradient; not, though, where they read what the tail overwrites.
 std::vector<bool> tail_items(const Program& p) {
-  std::vector<bool> donated(p.items.size(), false), tail(p.items.size(), false);
-  for (const Output& o : p.outputs) donated[o.item] = o.donor != no_index;
-  const Users users(p);
-  for (std::uint32_t i = static_cast<std::uint32_t>(p.items.size()); i-- > 0;) {
+  const auto count = static_cast<std::uint32_t>(p.items.size());
+  std::vector<bool> donated(count, false), asked(count, false), tail(count, false), overwritten(count, false);
+  std::vector<bool> donor(p.slots, false);
+  for (const Output& o : p.outputs) {
+    (o.donor == no_index ? asked : donated)[o.item] = true;
+    if (o.donor != no_index) donor[o.donor] = true;
+  }
+  for (std::uint32_t i = 0; i < count; ++i) {
     const Item& item = p.items[i];
-    if (item.kind != ItemKind::op || !has(item.op->traits, Traits::nothrow) ||
-        !has(item.op->traits, Traits::pointwise))
-      continue;
+    if (item.kind == ItemKind::slot) overwritten[i] = donor[item.place];
+    if (item.kind == ItemKind::op && has(item.op->traits, Traits::movement))
+      overwritten[i] = overwritten[p.inputs_of(item)[0]];
+  }
+  const Users users(p);
+  for (std::uint32_t i = count; i-- > 0;) {
+    const Item& item = p.items[i];
+    if (item.kind != ItemKind::op || asked[i] || !has(item.op->traits, Traits::nothrow)) continue;
     const auto of = users.of(i);
-    tail[i] =
-        (donated[i] || !of.empty()) && std::ranges::all_of(of, [&](std::uint32_t u) { return tail[u]; });
+    const auto feeds_tail = std::ranges::all_of(of, [&](std::uint32_t u) { return tail[u]; });
+    if (has(item.op->traits, Traits::pointwise))
+      tail[i] = (donated[i] || !of.empty()) && feeds_tail;
+    else if (has(item.op->traits, Traits::pieces))
+      tail[i] = !of.empty() && feeds_tail &&
+                std::ranges::none_of(p.inputs_of(item), [&](std::uint32_t in) { return overwritten[in]; });
   }
   return tail;
 }

@@ -13,10 +13,23 @@ namespace opgrad {
 struct Origin {
   Location where;
   const char* path;  // "net/conv2d", "" outside modules
+  std::uint32_t number;
+};
+
+// A pointer to an Origin in half the bytes.
+class OriginId {
+ public:
+  OriginId() = default;
+  OriginId(const Origin* o) : number_(o->number) {}
+  operator const Origin*() const;
+  const Origin* operator->() const { return *this; }
+
+ private:
+  std::uint32_t number_ = 0;
 };
 
 // The origin that a node made now at `where` gets.
-const Origin* origin_at(Location where);
+OriginId origin_at(Location where);
 
 // "net.cpp:42 (net/conv2d)"; file names lose their folders.
 std::string to_string(const Origin&);
@@ -48,13 +61,16 @@ class PathScope {
 // While it lives on this thread, every node takes this origin: gradient nodes that of their forward node.
 class OriginScope {
  public:
-  explicit OriginScope(const Origin* origin);
+  explicit OriginScope(OriginId origin);
   ~OriginScope();
   OriginScope(const OriginScope&) = delete;
   OriginScope& operator=(const OriginScope&) = delete;
+  // From now on this one.
+  void move_to(OriginId origin);
 
  private:
-  const Origin* before_;
+  OriginId before_;
+  bool outermost_;
 };
 
 // The module path now: "net/conv2d".

@@ -57,14 +57,28 @@ ConvSizes sizes_of(const Shape& x, const Shape& kernels, const Shape& y, const C
           .left = a.pads[2]};
 }
 
-// Calls one(x, w, y) for the convolution, or for that of each example. Many examples: one a thread; few: each
-// on all threads.
+// Calls one(x, w, y, finished) for the convolution, or for that of each example. Many examples: one a thread;
+// few: each on all threads.
 template <class T, class F>
-void for_each_convolution(const ConvSizes& s, const Conv2DAttributes& a, T* x, T* w, T* y, F one) {
-  if (!a.examples) return one(x, w, y);
+void for_each_convolution(const ConvSizes& s, const Conv2DAttributes& a, T* x, T* w, T* y,
+                          const KernelArgs& k, F one) {
+  if (!a.examples) return one(x, w, y, k.finished);
+  // Op::rows holds for one kernel for all images; groups cut apart would meet the wrong kernels.
+  if (const std::int64_t images = k.in[0].shape()[0]; images != s.batch * a.examples)
+    throw InternalError(format(
+        "conv2d: a kernel was called with {} images, which are not {} equal groups; a convolution with a "
+        "kernel for each example must not be cut by images",
+        images, a.examples));
   const std::int64_t image = s.rows * s.columns * s.in, pixels = s.image_pixels() * s.out;
   const auto example = [&](std::int64_t e) {
-    one(x + e * s.batch * image, w + e * s.kernel_size(), y + e * s.batch * pixels);
+    // Pieces are counted in the whole result, which is x in the input gradient.
+    const std::int64_t before = k.out.as<T>() == x ? e * s.batch * image : e * s.batch * pixels;
+    const auto report = [&](std::int64_t begin, std::int64_t end) {
+      (*k.finished)(before + begin, before + end);
+    };
+    const Finished finished(report);
+    one(x + e * s.batch * image, w + e * s.kernel_size(), y + e * s.batch * pixels,
+        k.finished ? &finished : nullptr);
   };
   if (a.examples >= 8) return parallel_for(a.examples, example);
   for (std::int64_t e = 0; e < a.examples; ++e) example(e);
@@ -74,8 +88,9 @@ void conv2d_kernel(const KernelArgs& k) {
   const auto& a = k.attributes<Conv2DAttributes>();
   const auto sizes = sizes_of(k.in[0].shape(), k.in[1].shape(), k.out.shape(), a);
   dispatch_float(k.out.dtype(), [&]<class T>() {
-    for_each_convolution(sizes, a, k.in[0].as<T>(), k.in[1].as<T>(), k.out.as<T>(),
-                         [&](T* x, T* w, T* y) { convolve_forward<T>(sizes, x, w, y); });
+    for_each_convolution(
+        sizes, a, k.in[0].as<T>(), k.in[1].as<T>(), k.out.as<T>(), k,
+        [&](T* x, T* w, T* y, const Finished* f) { convolve_forward<T>(sizes, x, w, y, f); });
   });
 }
 
@@ -83,14 +98,15 @@ void kernel_gradient_kernel(const KernelArgs& k) {
   const auto& a = k.attributes<Conv2DAttributes>();
   const auto sizes = sizes_of(k.in[0].shape(), k.out.shape(), k.in[1].shape(), a);
   dispatch_float(k.out.dtype(), [&]<class T>() {
-    for_each_convolution(
-        sizes, a, k.in[0].as<T>(), k.out.as<T>(), k.in[1].as<T>(), [&](T* x, T* w, T* delta) {
-          // Several examples at once cannot share the planned workspace.
-          BufferRef own;
-          if (a.examples) own = allocate(kernel_gradient_workspace(sizes, sizeof(T)));
-          convolve_kernel_gradient<T>(sizes, x, delta, w,
-                                      own ? reinterpret_cast<T*>(own->data) : static_cast<T*>(k.workspace));
-        });
+    for_each_convolution(sizes, a, k.in[0].as<T>(), k.out.as<T>(), k.in[1].as<T>(), k,
+                         [&](T* x, T* w, T* delta, const Finished*) {
+                           // Several examples at once cannot share the planned workspace.
+                           BufferRef own;
+                           if (a.examples) own = allocate(kernel_gradient_workspace(sizes, dtype_of<T>));
+                           convolve_kernel_gradient<T>(
+                               sizes, x, delta, w,
+                               own ? reinterpret_cast<T*>(own->data) : static_cast<T*>(k.workspace));
+                         });
   });
 }
 
@@ -98,8 +114,9 @@ void input_gradient_kernel(const KernelArgs& k) {
   const auto& a = k.attributes<Conv2DAttributes>();
   const auto sizes = sizes_of(k.out.shape(), k.in[1].shape(), k.in[0].shape(), a);
   dispatch_float(k.out.dtype(), [&]<class T>() {
-    for_each_convolution(sizes, a, k.out.as<T>(), k.in[1].as<T>(), k.in[0].as<T>(),
-                         [&](T* x, T* w, T* delta) { convolve_input_gradient<T>(sizes, delta, w, x); });
+    for_each_convolution(
+        sizes, a, k.out.as<T>(), k.in[1].as<T>(), k.in[0].as<T>(), k,
+        [&](T* x, T* w, T* delta, const Finished* f) { convolve_input_gradient<T>(sizes, delta, w, x, f); });
   });
 }
 
@@ -108,7 +125,12 @@ std::size_t kernel_gradient_bytes(const Call& call) {
   if (a.examples) return 0;
   const Shape &x = call.shape(0), &d = call.shape(1);
   const Shape w{a.sought[0], a.sought[1], x[3], d[3]};
-  return kernel_gradient_workspace(sizes_of(x, w, d, a), size_of(call.dtype(0)));
+  return kernel_gradient_workspace(sizes_of(x, w, d, a), call.dtype(0));
+}
+
+// With one kernel for all, an image meets no other.
+std::uint64_t images_apart(const void* attributes, const Shape&) {
+  return static_cast<const Conv2DAttributes*>(attributes)->examples ? 0 : 1;
 }
 
 // ------------------------------------------------------------------------------------------------ nodes
@@ -159,7 +181,7 @@ Tensor lift(const Tensor& y, std::span<const Tensor> inputs) {
 constinit const Op records::conv2d_op{
     .name = "conv2d",
     .arity = 2,
-    .traits = Traits::dense_inputs | Traits::multilinear,
+    .traits = Traits::dense_inputs | Traits::multilinear | Traits::pieces,
     .about =
         "y[b,i,j,o] = sum over m,n,c of x[b, i*s + m*d - top, j*s + n*d - left, c] w[m,n,c,o]: "
         "cross-correlation",
@@ -193,6 +215,7 @@ constinit const Op records::conv2d_op{
     .identities = conv2d_identities,
     .bad_calls = conv2d_bad_calls,
     .attributes = &attribute_info<Conv2DAttributes>,
+    .rows = images_apart,
     .per_example = {[](const Tensor& y, const Tensor& dy, Wanted wanted, std::int64_t examples) {
                       const Tensor x = y.input(0), w = y.input(1);
                       const auto& a = y.attributes<Conv2DAttributes>();
@@ -237,7 +260,7 @@ constinit const Op records::conv2d_kernel_gradient_op{
 constinit const Op records::conv2d_input_gradient_op{
     .name = "conv2d_input_gradient",
     .arity = 2,
-    .traits = Traits::dense_inputs | Traits::multilinear,
+    .traits = Traits::dense_inputs | Traits::multilinear | Traits::pieces,
     .about =
         "dx[b,k,l,c] = sum of delta[b,i,j,o] w[m,n,c,o] over o and all i,j,m,n with i*s + m*d - top = k, "
         "j*s + n*d - left = l: the transposed convolution",
@@ -263,6 +286,7 @@ constinit const Op records::conv2d_input_gradient_op{
         },
     .bad_calls = conv2d_input_gradient_bad_calls,
     .attributes = &attribute_info<Conv2DAttributes>,
+    .rows = images_apart,
     .per_example = {[](const Tensor& y, const Tensor& dy, Wanted wanted, std::int64_t examples) {
                       const Tensor delta = y.input(0), w = y.input(1);
                       const auto& a = y.attributes<Conv2DAttributes>();

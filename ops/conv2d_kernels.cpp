@@ -1,59 +1,61 @@
-// Convolution by unfolding: row p of the panel U holds the patch of x that output pixel p sees, so that
-//
-//     Y = U W,    dW = U^T dY,    dU = dY W^T, folded back: each element of dU is added to where U took it
-//     from.
-//
-// U is never whole: panels of some rows fit the cache, and each is one single-threaded product. Where patches
-// are short, conv2d_small.h does the first two instead.
+// Which algorithm computes which convolution.
 #include "conv2d_kernels.h"
 
-#include <algorithm>
+#include <fmt/format.h>
 
-#include "../core/gemm.h"
-#include "../core/parallel.h"
-#include "conv2d_panels.h"
-#include "conv2d_small.h"
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <string_view>
+
+#include "../core/error.h"
+#include "conv2d_direct.h"
+#include "conv2d_direct_gradient.h"
+#include "conv2d_fold.h"
+#include "conv2d_winograd.h"
 
 namespace opgrad {
 namespace {
 
 using Size = std::int64_t;
 
-constexpr Size panel_bytes = 512 << 10, panel_rows = 128;
-constexpr Size groups = 16;                    // of pixels, each with partial sums of its own
-constexpr Size partial_bytes = Size{4} << 20;  // for all groups together
-
-// -------------------------------------------------------------------------------- the cut into panels
-
-// Pixels of a panel over `pixels` pixels: as many as fit the bytes, at least 128 (packing W costs a product
-// as much as some 30 rows do), and all panels alike.
-template <class T>
-Size panel_height(const ConvSizes& s, Size pixels) {
-  const Size patch = std::max<Size>(1, s.depth()) * static_cast<Size>(sizeof(T));
-  const Size most = std::max(panel_rows, panel_bytes / patch);
-  const Size panels = std::max<Size>(1, divide_up(pixels, most));
-  return std::max<Size>(1, divide_up(pixels, panels));
+bool winograd_at_first() {
+  const char* text = std::getenv("OPGRAD_WINOGRAD");
+  const std::string_view value = text ? text : "";
+  if (value != "" && value != "0" && value != "1")
+    throw UserError(fmt::format(
+        "OPGRAD_WINOGRAD is '{}' but must be 0 (plain sums) or 1 (Winograd's algorithm where it is faster); "
+        "unset it for 1",
+        value));
+  return value != "0";
+}
+std::atomic<bool>& winograd_switch() {
+  static std::atomic<bool> on{winograd_at_first()};
+  return on;
 }
 
-// The same, but with pieces for 16 threads where panels of 64 pixels and more allow.
-template <class T>
-Size shared_panel_height(const ConvSizes& s) {
-  const Size fair = std::max<Size>(64, divide_up(s.pixels(), 16));
-  return std::min(fair, panel_height<T>(s, s.pixels()));
+// Where it wins (tests/bench/README.md): few tiles an image do not repay the transformed kernels.
+bool by_winograd(ConvDirection direction, const ConvSizes& s, DType dtype) {
+  if (dtype != DType::f32 || !winograd_fits(s) || !winograd()) return false;
+  const bool input = direction == ConvDirection::input_gradient;
+  const Size rows = input ? s.rows : s.out_rows, columns = input ? s.columns : s.out_columns;
+  if (direction == ConvDirection::kernel_gradient) return true;
+  return rows * columns >= 64 && std::max(s.in, s.out) >= 32;
 }
 
-// -------------------------------------------------------------------------------- partial sums
+// A kernel of one pixel sees neighbouring lines, and images, as one line.
+ConvSizes one_line(const ConvSizes& s) {
+  ConvSizes line = s;
+  if (!s.plain()) return s;
+  line.batch = line.rows = line.out_rows = 1;
+  line.columns = line.out_columns = s.pixels();
+  return line;
+}
 
-// How the kernel gradient is cut: into groups of pixels with partial sums of their own and, where long
-// kernels leave few groups, by kernel rows.
-struct Cut {
-  Size groups, pieces;
-};
-Cut cut_of(const ConvSizes& s, std::size_t element_bytes) {
-  const Size bytes = std::max<Size>(1, s.kernel_size()) * static_cast<Size>(element_bytes);
-  const Size most = std::clamp<Size>(partial_bytes / bytes, 1, groups);
-  const Size count = std::clamp<Size>(divide_up(s.pixels(), 64), 1, most);
-  return {count, most == groups || is_small(s) ? 1 : s.kernel_rows};
+template <class T>
+void zeros(T* to, Size n, const Finished* finished) {
+  std::fill_n(to, n, T{});
+  if (finished && n > 0) (*finished)(0, n);
 }
 
 }  // namespace
@@ -63,105 +65,55 @@ bool ConvSizes::plain() const {
          left == 0 && out_rows == rows && out_columns == columns;
 }
 
+void set_winograd(bool on) { winograd_switch().store(on, std::memory_order_relaxed); }
+bool winograd() { return winograd_switch().load(std::memory_order_relaxed); }
+
+const char* conv2d_choice(ConvDirection direction, const ConvSizes& s, DType dtype) {
+  if (by_winograd(direction, s, dtype)) return "winograd 2x2";
+  return direction == ConvDirection::input_gradient && fold_fits(s) ? "few channels" : "direct";
+}
+
 template <class T>
-void convolve_forward(const ConvSizes& s, const T* x, const T* w, T* y) {
-  if (s.pixels() == 0 || s.out == 0) return;
-  const Size depth = s.depth();
-  if (s.plain()) return gemm<T>(s.pixels(), s.out, depth, {x, depth}, {w, s.out}, y, s.out, false);
-  if (is_small(s)) return small_forward(s, x, w, y);
-  parallel_ranges(s.pixels(), shared_panel_height<T>(s), [&](Size first, Size end) {
-    T* panel = thread_buffer<0, T>((end - first) * depth);
-    unfold(s, {first, end, 0, s.kernel_rows}, x, panel);
-    gemm_tile<T>(end - first, s.out, depth, {panel, depth}, {w, s.out}, y + first * s.out, s.out, false);
-  });
+void convolve_forward(const ConvSizes& s, const T* x, const T* w, T* y, const Finished* finished) {
+  const Size size = s.pixels() * s.out;
+  if (size == 0 || s.in == 0) return zeros(y, size, finished);
+  if constexpr (std::is_same_v<T, float>)
+    if (by_winograd(ConvDirection::forward, s, DType::f32)) return winograd_forward(s, x, w, y, finished);
+  direct_forward(one_line(s), x, w, y, finished);
 }
 
 template <class T>
 void convolve_kernel_gradient(const ConvSizes& s, const T* x, const T* delta, T* w, T* workspace) {
-  const Size size = s.kernel_size();
-  if (size == 0) return;
-  const Cut cut = cut_of(s, sizeof(T));
-  if (s.plain() && cut.groups == 1)
-    return gemm<T>(s.in, s.out, s.pixels(), {x, s.in, true}, {delta, s.out}, w, s.out, false);
-
-  const auto partial = [&](Size group) { return cut.groups == 1 ? w : workspace + group * size; };
-  const bool small = is_small(s);
-  // Short patches go by lines, others by pixels.
-  const Size items = small ? s.batch * s.out_rows : s.pixels();
-  parallel_for(cut.groups * cut.pieces, [&](Size chunk) {
-    const Size group = chunk / cut.pieces, piece = chunk % cut.pieces;
-    const Size first = group * items / cut.groups, end = (group + 1) * items / cut.groups;
-    const Size rows = s.kernel_rows / cut.pieces, depth = rows * s.kernel_columns * s.in;
-    T* to = partial(group) + piece * depth * s.out;
-    std::fill_n(to, depth * s.out, T{});
-    if (small) return small_kernel_gradient(s, x, delta, first, end, to);
-    const Size height = panel_height<T>(s, end - first);
-    for (Size p = first; p < end; p += height) {
-      const Size n = std::min(height, end - p);
-      const T* patches = x + p * s.in;
-      if (!s.plain()) {
-        T* panel = thread_buffer<0, T>(n * depth);
-        unfold(s, {p, p + n, piece * rows, (piece + 1) * rows}, x, panel);
-        patches = panel;
-      }
-      gemm_tile<T>(depth, s.out, n, {patches, depth, true}, {delta + p * s.out, s.out}, to, s.out, p > first);
-    }
-  });
-  if (cut.groups == 1) return;
-  parallel_ranges(size, 4096, [&](Size first, Size end) {
-    std::copy(workspace + first, workspace + end, w + first);
-    for (Size g = 1; g < cut.groups; ++g) add_to<T>(w + first, partial(g) + first, end - first);
-  });
+  if (s.kernel_size() == 0 || s.pixels() == 0) return zeros(w, s.kernel_size(), nullptr);
+  if constexpr (std::is_same_v<T, float>)
+    if (by_winograd(ConvDirection::kernel_gradient, s, DType::f32))
+      return winograd_kernel_gradient(s, x, delta, w, workspace);
+  direct_kernel_gradient(s, x, delta, w, workspace);
 }
 
 template <class T>
-void convolve_input_gradient(const ConvSizes& s, const T* delta, const T* w, T* x) {
-  const Size image = s.rows * s.columns * s.in, depth = s.depth();
-  if (s.batch * image == 0) return;
-  if (s.plain()) return gemm<T>(s.pixels(), s.in, s.out, {delta, s.out}, {w, s.out, true}, x, s.in, false);
-
-  // A chunk is some whole images, or, in small batches, a band of rows of one image; neighbouring bands share
-  // output lines, whose products they both compute, so bands are four times as high as what they share.
-  const Size fitting = panel_height<T>(s, s.pixels()) / std::max<Size>(1, s.image_pixels());
-  const Size images = std::clamp<Size>(fitting, 1, divide_up(s.batch, 16));
-  const Size extent = (s.kernel_rows - 1) * s.dilations[0];
-  const Size bands =
-      s.batch >= 16 ? 1 : std::clamp<Size>(divide_up(16, s.batch), 1, 1 + s.rows / (4 * (extent + 1)));
-  parallel_for(divide_up(s.batch, images) * bands, [&](Size chunk) {
-    const Size first = chunk / bands * images, end = std::min(first + images, s.batch), band = chunk % bands;
-    const Size first_row = band * s.rows / bands, end_row = (band + 1) * s.rows / bands;
-    const Size row_size = s.columns * s.in;
-    const Size begin_element = first * image + first_row * row_size;
-    const Size end_element = (end - 1) * image + end_row * row_size;
-    std::fill(x + begin_element, x + end_element, T{});
-    Size first_line = 0, end_line = s.out_rows;
-    if (bands > 1) {
-      // Line i touches rows i*stride - top to i*stride - top + extent.
-      first_line = divide_up(std::max<Size>(0, first_row + s.top - extent), s.strides[0]);
-      end_line = std::min(end_line, (end_row - 1 + s.top) / s.strides[0] + 1);
-    }
-    const Size first_pixel = first * s.image_pixels() + first_line * s.out_columns;
-    const Size end_pixel = (end - 1) * s.image_pixels() + end_line * s.out_columns;
-    const Size height = panel_height<T>(s, end_pixel - first_pixel);
-    for (Size p = first_pixel; p < end_pixel; p += height) {
-      const Size n = std::min(height, end_pixel - p);
-      T* panel = thread_buffer<0, T>(n * depth);
-      gemm_tile<T>(n, depth, s.out, {delta + p * s.out, s.out}, {w, s.out, true}, panel, depth, false);
-      fold_back<T>(s, {p, p + n, 0, s.kernel_rows}, panel, x, begin_element, end_element);
-    }
-  });
+void convolve_input_gradient(const ConvSizes& s, const T* delta, const T* w, T* x, const Finished* finished) {
+  const Size size = s.batch * s.rows * s.columns * s.in;
+  if (size == 0 || s.pixels() * s.out == 0) return zeros(x, size, finished);
+  if constexpr (std::is_same_v<T, float>)
+    if (by_winograd(ConvDirection::input_gradient, s, DType::f32))
+      return winograd_input_gradient(s, delta, w, x, finished);
+  if (fold_fits(s)) return fold_input_gradient(s, delta, w, x, finished);
+  direct_input_gradient(one_line(s), delta, w, x, finished);
 }
 
-std::size_t kernel_gradient_workspace(const ConvSizes& s, std::size_t element_bytes) {
-  const Cut cut = cut_of(s, element_bytes);
-  return cut.groups == 1 ? 0 : static_cast<std::size_t>(cut.groups * s.kernel_size()) * element_bytes;
+std::size_t kernel_gradient_workspace(const ConvSizes& s, DType dtype) {
+  if (s.kernel_size() == 0 || s.pixels() == 0) return 0;
+  const std::size_t direct = direct_gradient_workspace(s, size_of(dtype));
+  return dtype == DType::f32 && winograd_fits(s) ? std::max(direct, winograd_gradient_workspace(s)) : direct;
 }
 
-template void convolve_forward(const ConvSizes&, const float*, const float*, float*);
-template void convolve_forward(const ConvSizes&, const double*, const double*, double*);
+template void convolve_forward(const ConvSizes&, const float*, const float*, float*, const Finished*);
+template void convolve_forward(const ConvSizes&, const double*, const double*, double*, const Finished*);
 template void convolve_kernel_gradient(const ConvSizes&, const float*, const float*, float*, float*);
 template void convolve_kernel_gradient(const ConvSizes&, const double*, const double*, double*, double*);
-template void convolve_input_gradient(const ConvSizes&, const float*, const float*, float*);
-template void convolve_input_gradient(const ConvSizes&, const double*, const double*, double*);
+template void convolve_input_gradient(const ConvSizes&, const float*, const float*, float*, const Finished*);
+template void convolve_input_gradient(const ConvSizes&, const double*, const double*, double*,
+                                      const Finished*);
 
 }  // namespace opgrad

@@ -1,8 +1,11 @@
-// The numeric part of the convolution trio: products of unfolded panels, for dense channels-last arrays.
+// The numeric part of the convolution trio, for dense channels-last arrays, and the choice of algorithms.
 #pragma once
 #include <array>
 #include <cstddef>
 #include <cstdint>
+
+#include "../core/dtype.h"
+#include "../core/kernel.h"
 
 namespace opgrad {
 
@@ -19,20 +22,36 @@ struct ConvSizes {
   std::int64_t pixels() const { return batch * image_pixels(); }  // of y
   std::int64_t depth() const { return kernel_rows * kernel_columns * in; }
   std::int64_t kernel_size() const { return depth() * out; }
-  // The matrix of all patches is x itself.
+  // Each output pixel sees the pixel of x at its own place.
   bool plain() const;
 };
 
 // y from x and w; w's gradient from x and y's; x's gradient from y's and w. T is float or double. Nothing
-// overlaps. Each thread keeps a buffer for one panel: 512 KiB, or 128 patches where they are longer than 4
-// KiB. The middle one needs kernel_gradient_workspace bytes.
+// overlaps. The first and last give an image the same bits whatever images stand beside it, and tell
+// `finished` (null: nobody) of runs of whole pixels of some 64 KiB. The middle one needs
+// kernel_gradient_workspace bytes: at most 8 MiB, or one kernel (Winograd: 16/9 of it) with its channels
+// rounded up to 64 bytes. Sums are fused (one rounding a product) with AVX2 and AVX-512, whose bits are
+// equal, and not in the baseline. Each thread keeps buffers: of a kernel in the order of use (16/9 of it),
+// and of a box of pixels, some hundred KiB.
 template <class T>
-void convolve_forward(const ConvSizes&, const T* x, const T* w, T* y);
+void convolve_forward(const ConvSizes&, const T* x, const T* w, T* y, const Finished* finished);
 template <class T>
 void convolve_kernel_gradient(const ConvSizes&, const T* x, const T* delta, T* w, T* workspace);
 template <class T>
-void convolve_input_gradient(const ConvSizes&, const T* delta, const T* w, T* x);
+void convolve_input_gradient(const ConvSizes&, const T* delta, const T* w, T* x, const Finished* finished);
 
-std::size_t kernel_gradient_workspace(const ConvSizes&, std::size_t element_bytes);
+// For either setting of set_winograd.
+std::size_t kernel_gradient_workspace(const ConvSizes&, DType dtype);
+
+// Whether f32 convolutions with 3x3 kernels may use Winograd's algorithm where it is the faster one: at first
+// yes, unless the environment variable OPGRAD_WINOGRAD is 0 (UserError when it is neither 0 nor 1). It has
+// other roundings than the plain sum. For all threads; not while a convolution runs.
+void set_winograd(bool on);
+bool winograd();
+
+// The algorithm that a convolution uses: "direct", "winograd 2x2" or "few channels" (of an input whose
+// gradient is sought). A function of the sizes of one image, the dtype and the switch alone.
+enum class ConvDirection { forward, kernel_gradient, input_gradient };
+const char* conv2d_choice(ConvDirection direction, const ConvSizes& s, DType dtype);
 
 }  // namespace opgrad

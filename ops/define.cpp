@@ -169,13 +169,19 @@ Tensor cast_node(const Tensor& x, DType dtype, Location where) {
   return cast(Operand(x, where.file, where.line), dtype);
 }
 
-Tensor number_like(const char* operation, double number, const Tensor& x, Location where) {
-  if (!fits(number, x.dtype()))
+namespace {
+Tensor number_like(const char* operation, double number, Node& x, Location where) {
+  if (!fits(number, x.dtype))
     refuse(
         operation, where,
         format("the number {} does not fit the elements of {}; convert the tensor first: cast(x, DType::f32)",
-               number, type_text(x)));
-  return full(x.shape(), number, x.dtype(), where.file, where.line);
+               number, type_text(Tensor::share(&x))));
+  return full_like(x, number, where);
+}
+}  // namespace
+
+Tensor number_like(const char* operation, double number, const Tensor& x, Location where) {
+  return number_like(operation, number, *x.node(), where);
 }
 
 std::optional<double> number_of(const Tensor& x) {
@@ -189,6 +195,10 @@ bool made_by(const Tensor& x, const Op& op) {
 }
 
 // ------------------------------------------------------------ operands
+
+namespace {
+bool one_type(const Node& a, const Node& b) { return a.shape == b.shape && a.dtype == b.dtype; }
+}  // namespace
 
 Pair align(const char* operation, const Operand& a, const Operand& b) {
   const Location where = a.where();
@@ -260,9 +270,25 @@ std::vector<Tensor> align(const char* operation, std::span<const Operand> operan
   return tensors;
 }
 
-Tensor unary(const Op& op, const Operand& x) { return make(op, {x.tensor(op.name).node()}, x.where()); }
+// The makers are called for every node of a pointwise graph: where nothing has to be aligned they borrow the
+// operands' nodes.
+
+Tensor unary(const Op& op, const Operand& x) {
+  if (Node* const n = x.node()) return make(op, {n}, x.where());
+  return make(op, {x.tensor(op.name).node()}, x.where());
+}
 
 Tensor binary(const Op& op, const Operand& a, const Operand& b) {
+  Node *const x = a.node(), *const y = b.node();
+  if (x && y && one_type(*x, *y)) return make(op, {x, y}, a.where());
+  if (x && b.is_number()) {
+    const Tensor number = number_like(op.name, b.number(), *x, a.where());
+    return make(op, {x, number.node()}, a.where());
+  }
+  if (y && a.is_number()) {
+    const Tensor number = number_like(op.name, a.number(), *y, a.where());
+    return make(op, {number.node(), y}, a.where());
+  }
   const Pair p = align(op.name, a, b);
   return make(op, {p.a.node(), p.b.node()}, a.where());
 }
@@ -272,10 +298,18 @@ Tensor ternary(const Op& op, const Operand& a, const Operand& b, const Operand& 
 }
 
 Tensor nary(const Op& op, std::span<const Operand> operands) {
+  std::array<Node*, most_inputs> nodes{};
+  const auto of_one_type = [&](const Operand& o) {
+    return o.node() && one_type(*o.node(), *operands[0].node());
+  };
+  if (!operands.empty() && operands.size() <= nodes.size() && std::ranges::all_of(operands, of_one_type)) {
+    std::ranges::transform(operands, nodes.begin(), &Operand::node);
+    return make_node(op, std::span(nodes).first(operands.size()), operands[0].where(), nullptr);
+  }
   const std::vector<Tensor> aligned = align(op.name, operands);
-  std::vector<Node*> nodes;
-  for (const Tensor& t : aligned) nodes.push_back(t.node());
-  return make_node(op, nodes, operands[0].where(), nullptr);
+  std::vector<Node*> inputs;
+  for (const Tensor& t : aligned) inputs.push_back(t.node());
+  return make_node(op, inputs, operands[0].where(), nullptr);
 }
 
 Tensor reduction(const Op& op, const Operand& x, const Axes& axes, bool keepdims) {

@@ -57,6 +57,9 @@ Pair align(const char* operation, const Operand& a, const Operand& b);
 // As align, for any number of operands, at least one of them.
 std::vector<Tensor> align(const char* operation, std::span<const Operand> operands);
 
+// For `.rows`: every input is cut along axis 0 with the result.
+inline constexpr std::uint64_t every_input = ~std::uint64_t{0};
+
 // Makers: what a public function calls. A pointwise operation on one, two, three or more operands: align,
 // then make. The line in errors is that of the first operand.
 Tensor unary(const Op& op, const Operand& x);

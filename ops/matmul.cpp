@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
+#include <new>
 
 #include "../core/buffer.h"
 #include "../core/gemm.h"
@@ -48,6 +50,13 @@ Result matmul_shape(const Call& call) {
                      : a[rank - 2] == b[rank - 2] ? ": transpose(a) would fit"
                                                   : ""));
   }
+  // Refused here, since the kernel must not throw.
+  for (const std::int64_t size : {m, k, n})
+    if (call.dtype(0) == DType::f64 && size > std::numeric_limits<std::int32_t>::max())
+      call.fail(
+          format("{} times {}: OpenBLAS, which multiplies f64, counts with 32 bits, and {} is above {}; "
+                 "compute the product in pieces",
+                 type_text(call, 0), type_text(call, 1), size, std::numeric_limits<std::int32_t>::max()));
   if (rank == 2) return {call.dtype(0), Shape{m, n}};
   if (a[0] != b[0])
     call.fail(format("{} holds {} matrices and {} holds {}; they must be as many: broadcast_to(b, shape)",
@@ -94,6 +103,26 @@ struct Matrices {
   }
 };
 
+// Element by element, from views that gemm does not take, when there is no memory for a copy of them.
+template <class T>
+void matmul_in_place(const KernelArgs& k) {
+  const Shape& out = k.out.shape();
+  const int rank = out.rank();
+  const View &a = k.in[0], &b = k.in[1];
+  const auto row = at(rank - 2), column = at(rank - 1);
+  for (std::int64_t e = 0; e < out.numel(); ++e) {
+    const std::int64_t j = e % out[rank - 1], i = e / out[rank - 1] % out[rank - 2];
+    const std::int64_t batch = rank == 3 ? e / (out[1] * out[2]) : 0;
+    const T* x = a.as<T>() + i * a.strides[row] + (rank == 3 ? batch * a.strides[0] : 0);
+    const T* y = b.as<T>() + j * b.strides[column] + (rank == 3 ? batch * b.strides[0] : 0);
+    T sum = 0;
+    for (std::int64_t d = 0; d < a.shape()[rank - 1]; ++d)
+      sum += x[d * a.strides[column]] * y[d * b.strides[row]];
+    k.out.as<T>()[e] = sum;
+  }
+  if (k.finished) (*k.finished)(0, out.numel());
+}
+
 template <class T>
 void matmul_of(const KernelArgs& k) {
   const Shape& out = k.out.shape();
@@ -112,17 +141,26 @@ void matmul_of(const KernelArgs& k) {
                               .a_step = a.first.transposed ? 1 : a.first.ld,
                               .b = b.first.data,
                               .b_stride = b.batch_stride},
-                             k.out.as<T>());
+                             k.out.as<T>(), k.finished);
   // Many products: one a thread; few: each on all threads.
   if (batch < 8) {
-    for (std::int64_t i = 0; i < batch; ++i) gemm<T>(m, n, depth, a[i], b[i], c(i), n, false);
+    for (std::int64_t i = 0; i < batch; ++i) {
+      const auto tell = [&](std::int64_t begin, std::int64_t end) {
+        (*k.finished)(i * m * n + begin, i * m * n + end);
+      };
+      const Finished finished = tell;
+      gemm<T>(m, n, depth, a[i], b[i], c(i), n, false, k.finished ? &finished : nullptr);
+    }
     return;
   }
   // A chunk is worth its start: some 2^18 multiplications.
   const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(depth) + 1;
   const auto grain = std::max<std::int64_t>(1, static_cast<std::int64_t>(262144 / work));
   parallel_ranges(batch, grain, [&](std::int64_t first, std::int64_t end) {
-    for (std::int64_t i = first; i < end; ++i) gemm_tile<T>(m, n, depth, a[i], b[i], c(i), n, false);
+    for (std::int64_t i = first; i < end; ++i) {
+      gemm_tile<T>(m, n, depth, a[i], b[i], c(i), n, false);
+      if (k.finished) (*k.finished)(i * m * n, (i + 1) * m * n);
+    }
   });
 }
 
@@ -148,11 +186,19 @@ Tensor lift_matmul(const Tensor& y, std::span<const Tensor> inputs) {
 constinit const Op records::matmul_op{
     .name = "matmul",
     .arity = 2,
-    .traits = Traits::multilinear,
+    .traits = Traits::multilinear | Traits::pieces | Traits::nothrow,
     .about = "y[i,j] = sum over k of a[i,k] b[k,j], for each matrix of a batch; 0 where there is no k",
     .shape = matmul_shape,
     .forward =
-        [](const KernelArgs& k) { dispatch_float(k.out.dtype(), [&]<class T>() { matmul_of<T>(k); }); },
+        [](const KernelArgs& k) {
+          dispatch_float(k.out.dtype(), [&]<class T>() {
+            try {
+              matmul_of<T>(k);
+            } catch (const std::bad_alloc&) {
+              matmul_in_place<T>(k);
+            }
+          });
+        },
     // d sum(dy * (a b)) = sum((dy b^T) * da) + sum((a^T dy) * db).
     .backward =
         [](const Tensor& y, const Tensor& dy, Wanted wanted) {

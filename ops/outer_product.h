@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "../core/kernel.h"
+
 namespace opgrad {
 
 // Pair p is the column a[p*a_stride + i*a_step], i < rows, and the row b[p*b_stride + j], j < columns.
@@ -15,8 +17,9 @@ struct OuterProducts {
 };
 
 // y[p, i, j] = a[p, i] b[p, j], dense. Every element is written once; a result that no cache holds goes past
-// the caches, which saves reading its memory first. T is float or double; y overlaps neither a nor b.
+// the caches, which saves reading its memory first. Zeros are +0, as in a sum that begins with 0. `finished`,
+// if given, is told of whole rows. T is float or double; y overlaps neither a nor b.
 template <class T>
-void outer_products(const OuterProducts<T>& pairs, T* y);
+void outer_products(const OuterProducts<T>& pairs, T* y, const Finished* finished = nullptr);
 
 }  // namespace opgrad

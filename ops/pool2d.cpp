@@ -248,6 +248,7 @@ constinit const Op records::max_pool2d_op{
                }}};
         },
     .attributes = &attribute_info<Pool2DAttributes>,
+    .rows = [](const void*, const Shape&) { return every_input; },
     .per_example = {rows_apart, lift_by_rows}};
 
 constinit const Op records::max_pool2d_gradient_op{
@@ -319,6 +320,7 @@ constinit const Op records::max_pool2d_gradient_op{
                            }}};
         },
     .attributes = &attribute_info<Pool2DAttributes>,
+    .rows = [](const void*, const Shape&) { return every_input; },
     .per_example = {rows_apart, lift_by_rows}};
 
 constinit const Op records::max_pool2d_pick_op{
@@ -386,6 +388,7 @@ constinit const Op records::max_pool2d_pick_op{
                            }}};
         },
     .attributes = &attribute_info<Pool2DAttributes>,
+    .rows = [](const void*, const Shape&) { return every_input; },
     .per_example = {rows_apart, lift_by_rows}};
 
 Tensor max_pool2d(const Operand& x, std::array<std::int64_t, 2> size, std::array<std::int64_t, 2> strides) {

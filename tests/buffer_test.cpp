@@ -90,6 +90,7 @@ TEST_CASE("buffer: statistics count the bytes asked for, the peak and the reques
   CHECK(after.peak_bytes == before.live_bytes + 71'000);
   CHECK(after.live_bytes == before.live_bytes + 10);
   CHECK(after.requests == before.requests + 3);
+  CHECK(after.requested_bytes == before.requested_bytes + 71'010);
   reset_peak_bytes();
   CHECK(memory_stats().peak_bytes == after.live_bytes);
 }

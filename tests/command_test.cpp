@@ -37,7 +37,7 @@ TEST_CASE("command: --version and --help, everywhere") {
   const Run version = run("--version");
   CHECK(version.code == 0);
   CHECK(std::regex_match(version.output, std::regex("opgrad [0-9]+\\.[0-9]+\\.[0-9]+\n")));
-  for (const char* command : {"", "train ", "evaluate ", "info "}) {
+  for (const char* command : {"", "train ", "evaluate ", "info ", "ops ", "gradtest ", "graph ", "bench "}) {
     const Run help = run(std::string(command) + "--help");
     CHECK(help.code == 0);
     CHECK(contains(help.output, "Usage:"));

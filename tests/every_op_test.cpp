@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "../graph/registry.h"
 #include "../graph/passes.h"
+#include "../graph/registry.h"
 #include "../graph/run.h"
 #include "../ops/gradtest/checks.h"
 #include "../ops/ops.h"

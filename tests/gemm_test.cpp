@@ -1,28 +1,24 @@
-// Matrix products against plain loops, and the choice of OpenBLAS's kernels.
+// Matrix products against plain loops.
 #include "../core/gemm.h"
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
-#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "../core/error.h"
+#include "../core/isa.h"
 #include "../core/parallel.h"
 #include "skipped.h"
 
 using namespace opgrad;
-
-extern "C" {
-[[gnu::weak]] void gotoblas_dynamic_quit(void);
-[[gnu::weak]] void gotoblas_dynamic_init(void);
-}
 
 namespace {
 
@@ -88,13 +84,39 @@ bool same(const std::vector<T>& x, const std::vector<T>& y) {
   return x.size() == y.size();
 }
 
+// All but `finished`.
+template <class T>
+void whole(std::int64_t m, std::int64_t n, std::int64_t k, Matrix<T> a, Matrix<T> b, T* c, std::int64_t ldc,
+           bool accumulate) {
+  gemm<T>(m, n, k, a, b, c, ldc, accumulate);
+}
+
+// Numbers whose products round, so that another order shows.
+void make_uneven(Case<float>& c) {
+  for (float& x : c.a) x = std::sin(static_cast<float>(&x - c.a.data()));
+  for (float& x : c.b) x = std::cos(static_cast<float>(&x - c.b.data()));
+}
+
+struct EachIsa {
+  Isa before = isa();
+  ~EachIsa() { set_isa(before); }
+  template <class F>
+  void run(F f) {
+    for (int i = 0; i <= static_cast<int>(best_isa()); ++i) {
+      set_isa(static_cast<Isa>(i));
+      INFO(name_of(isa()));
+      f();
+    }
+  }
+};
+
 template <class T>
 void check(std::int64_t m, std::int64_t n, std::int64_t k) {
   for (int variant = 0; variant < 16; ++variant) {
     const Case<T> c(m, n, k, variant & 1, variant & 2, variant & 4, variant & 8 ? 3 : 0);
     INFO(sizeof(T) * 8 << "-bit " << m << " x " << n << " x " << k << ", variant " << variant);
     const auto expected = c.expected();
-    CHECK(same(c.run(gemm<T>), expected));
+    CHECK(same(c.run(whole<T>), expected));
     CHECK(same(c.run(gemm_tile<T>), expected));
   }
 }
@@ -104,43 +126,6 @@ struct Threads {
   ~Threads() { set_threads(before); }
   int before;
 };
-
-struct CoreType {
-  explicit CoreType(const char* value) {
-    if (const char* old = std::getenv("OPENBLAS_CORETYPE")) before = old;
-    set(value);
-  }
-  ~CoreType() { set(before ? before->c_str() : nullptr); }
-  static void set(const char* value) {
-    if (value)
-      setenv("OPENBLAS_CORETYPE", value, 1);
-    else
-      unsetenv("OPENBLAS_CORETYPE");
-  }
-  std::optional<std::string> before;
-};
-
-// Runs OpenBLAS on the kernels named while it lives.
-struct Kernels {
-  explicit Kernels(const char* name) : before(blas_kernels().in_use) { load(name); }
-  ~Kernels() { load(before.c_str()); }
-  static void load(const char* name) {
-    const CoreType set(name);
-    gotoblas_dynamic_quit();
-    gotoblas_dynamic_init();
-  }
-  std::string before;
-};
-
-// Prescott's kernels are there and older than this processor.
-bool can_fall_back() {
-#if defined(__x86_64__)
-  return gotoblas_dynamic_quit && gotoblas_dynamic_init && __builtin_cpu_supports("avx2") &&
-         __builtin_cpu_supports("fma");
-#else
-  return false;
-#endif
-}
 
 }  // namespace
 
@@ -185,7 +170,7 @@ TEST_CASE("gemm: NaN and infinity in an operand reach the result") {
     c.a[size(7 * c.lda + 3)] = std::numeric_limits<float>::quiet_NaN();
     c.a[size(9 * c.lda + 3)] = std::numeric_limits<float>::infinity();
     for (std::int64_t j = 0; j < n; ++j) c.b[size(3 * c.ldb + j)] = 0;
-    const auto out = c.run(gemm<float>);
+    const auto out = c.run(whole<float>);
     CHECK(std::isnan(out[size(7 * c.ldc)]));
     CHECK(std::isnan(out[size(9 * c.ldc)]));
     CHECK_FALSE(std::isnan(out[size(8 * c.ldc)]));
@@ -198,17 +183,182 @@ TEST_CASE("gemm: the bits do not depend on the number of threads") {
   for (const auto& [m, n, k] : shapes)
     for (int variant = 0; variant < 4; ++variant) {
       Case<float> c(m, n, k, variant & 1, variant & 2, false, 0);
-      for (float& x : c.a) x = std::sin(static_cast<float>(&x - c.a.data()));
-      for (float& x : c.b) x = std::cos(static_cast<float>(&x - c.b.data()));
+      make_uneven(c);
       std::vector<float> first;
-      for (const int t : {1, 2, 3, 4}) {
+      for (const int t : {1, 2, 3, 4, 8}) {
         const Threads set(t);
-        std::vector<float> out = c.run(gemm<float>);
+        std::vector<float> out = c.run(whole<float>);
         out.pop_back();  // never written
         if (first.empty()) first = out;
         CHECK(std::memcmp(out.data(), first.data(), out.size() * sizeof(float)) == 0);
       }
     }
+}
+
+TEST_CASE("gemm: every tail of every instruction set equals plain loops exactly") {
+  EachIsa().run([] {
+    // Each size alone runs over all tails; the two others then are odd ones and whole ones in turn.
+    for (std::int64_t size = 0; size <= 35; ++size)
+      for (const std::int64_t other : {3, 16, 33})
+        for (const std::int64_t third : {1, 14, 32}) {
+          check<float>(size, other, third);
+          check<float>(other, size, third);
+          check<float>(other, third, size);
+        }
+  });
+}
+
+TEST_CASE("gemm: blocks, depths and strips of every instruction set equal plain loops exactly") {
+  const std::int64_t shapes[][3] = {{43, 300, 800}, {700, 65, 30}, {45, 70, 385}, {650, 520, 9},
+                                    {1, 1100, 390}, {2, 530, 70},  {333, 1, 770}, {60, 40, 1024}};
+  EachIsa().run([&] {
+    for (const auto& [m, n, k] : shapes) check<float>(m, n, k);
+  });
+}
+
+TEST_CASE("gemm: rows at a distance of 4096 bytes give the same bits as others") {
+  EachIsa().run([] {
+    Case<float> far(40, 70, 1024, false, false, false, 0), near(40, 70, 1024, false, false, false, 3);
+    make_uneven(far);
+    for (std::int64_t i = 0; i < 40; ++i)
+      std::copy_n(far.a.data() + i * far.lda, 1024, near.a.data() + i * near.lda);
+    for (std::int64_t l = 0; l < 1024; ++l)
+      std::copy_n(far.b.data() + l * far.ldb, 70, near.b.data() + l * near.ldb);
+    const auto x = far.run(whole<float>), y = near.run(whole<float>);
+    for (std::int64_t i = 0; i < 40; ++i)
+      CHECK(std::memcmp(x.data() + i * far.ldc, y.data() + i * near.ldc, 70 * sizeof(float)) == 0);
+  });
+}
+
+TEST_CASE("gemm: an element is one chain of fused multiply-adds, in the order of the inner axis") {
+  if (best_isa() == Isa::baseline) {
+    skipped("gemm: an element is one chain of fused multiply-adds, in the order of the inner axis",
+            "the processor has no fused multiply-add");
+    return;
+  }
+  for (int variant = 0; variant < 8; ++variant) {
+    Case<float> c(45, 37, 900, variant & 1, variant & 2, variant & 4, 0);
+    make_uneven(c);
+    const auto out = c.run(whole<float>);
+    int wrong = 0;
+    for (std::int64_t i = 0; i < c.m; ++i)
+      for (std::int64_t j = 0; j < c.n; ++j) {
+        float sum = c.accumulate ? c.before[size(i * c.ldc + j)] : 0;
+        for (std::int64_t l = 0; l < c.k; ++l)
+          sum = std::fma(c.a[size(c.ta ? l * c.lda + i : i * c.lda + l)],
+                         c.b[size(c.tb ? j * c.ldb + l : l * c.ldb + j)], sum);
+        wrong += sum != out[size(i * c.ldc + j)];
+      }
+    INFO("variant ", variant);
+    CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("gemm: an element has the same bits when fewer rows and columns are computed") {
+  EachIsa().run([] {
+    for (int variant = 0; variant < 4; ++variant) {
+      Case<float> c(300, 290, 500, variant & 1, variant & 2, false, 0);
+      make_uneven(c);
+      const auto all = c.run(whole<float>);
+      const std::int64_t parts[][4] = {{0, 1, 0, 290},     {299, 300, 7, 8},  {3, 5, 0, 260},
+                                       {0, 300, 100, 101}, {10, 60, 33, 150}, {100, 108, 0, 290}};
+      for (const auto& part_of_c : parts) {
+        const std::int64_t i0 = part_of_c[0], i1 = part_of_c[1], j0 = part_of_c[2], j1 = part_of_c[3];
+        const Matrix<float> a{c.a.data() + (c.ta ? i0 : i0 * c.lda), c.lda, c.ta};
+        const Matrix<float> b{c.b.data() + (c.tb ? j0 * c.ldb : j0), c.ldb, c.tb};
+        const std::int64_t m = i1 - i0, n = j1 - j0;
+        std::vector<float> part(size(m * n));
+        gemm<float>(m, n, c.k, a, b, part.data(), n, false);
+        int wrong = 0;
+        for (std::int64_t i = 0; i < m; ++i)
+          for (std::int64_t j = 0; j < n; ++j)
+            wrong += part[size(i * n + j)] != all[size((i0 + i) * c.ldc + j0 + j)];
+        INFO("variant ", variant, ", rows ", i0, " to ", i1, ", columns ", j0, " to ", j1);
+        CHECK(wrong == 0);
+      }
+    }
+  });
+}
+
+TEST_CASE("gemm: a sum of negative zeros is +0 unless it begins with one") {
+  for (const std::int64_t n : {1, 5, 40}) {
+    const std::vector<float> zeros(size(n * 3), -0.0F);
+    const float ones[] = {1, 1, 1};
+    std::vector<float> c(size(n), -0.0F);
+    gemm<float>(1, n, 3, {ones, 3}, {zeros.data(), n}, c.data(), n, true);
+    for (const float x : c) CHECK(std::signbit(x));
+    gemm<float>(1, n, 3, {ones, 3}, {zeros.data(), n}, c.data(), n, false);
+    for (const float x : c) CHECK_FALSE(std::signbit(x));
+  }
+}
+
+namespace {
+// Products that report to `finished`: each element once, and not before its value is final.
+template <class T>
+void check_pieces(std::int64_t m, std::int64_t n, std::int64_t k) {
+  for (int variant = 0; variant < 8; ++variant) {
+    const Case<T> c(m, n, k, variant & 1, variant & 2, variant & 4, 0);
+    const std::vector<T> expected = c.expected();
+    std::vector<T> out = c.before;
+    std::vector<std::atomic<int>> told(size(m * n));
+    std::atomic<int> early{0}, narrow{0};
+    const auto tell = [&](std::int64_t begin, std::int64_t end) {
+      narrow += end - begin < std::min<std::int64_t>(n, 256) && end % n != 0;
+      for (std::int64_t e = begin; e < end; ++e) {
+        ++told[size(e)];
+        early += out[size(e)] != expected[size(e)];
+      }
+    };
+    const Finished finished = tell;
+    gemm<T>(m, n, k, c.left(), c.right(), out.data(), n, c.accumulate, &finished);
+    INFO(m << " x " << n << " x " << k << ", variant " << variant);
+    CHECK(std::all_of(told.begin(), told.end(), [](const auto& times) { return times == 1; }));
+    CHECK(early == 0);
+    CHECK(narrow == 0);
+  }
+}
+}  // namespace
+
+TEST_CASE("gemm: finished pieces cover every element once, when its value is final") {
+  const std::int64_t shapes[][3] = {{128, 1024, 40}, {128, 1000, 20}, {700, 40, 30}, {650, 530, 9},
+                                    {5, 900, 100},   {900, 1, 500},   {1, 900, 500}, {3, 4, 5},
+                                    {330, 600, 0},   {0, 7, 3},       {7, 0, 3},     {1, 1, 0}};
+  for (const int t : {1, 2, 4}) {
+    const Threads set(t);
+    for (const auto& [m, n, k] : shapes) {
+      check_pieces<float>(m, n, k);
+      check_pieces<double>(m, n, k);
+    }
+  }
+}
+
+TEST_CASE("gemm: pieces of a matrix with gaps are refused") {
+  const float a[] = {1, 2};
+  float c[6] = {};
+  const auto tell = [](std::int64_t, std::int64_t) {};
+  const Finished finished = tell;
+  CHECK_THROWS_AS(gemm<float>(2, 1, 1, {a, 1}, {a, 1}, c, 3, false, &finished), InternalError);
+}
+
+TEST_CASE("gemm: works inside a parallel loop") {
+  const Case<float> c(130, 300, 80, false, true, false, 0);
+  const auto expected = c.expected();
+  std::atomic<int> wrong{0};
+  parallel_for(6, [&](std::int64_t) { wrong += !same(c.run(whole<float>), expected); });
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("gemm_choice: names the way by shape, transposes and dtype") {
+  using std::string;
+  CHECK(string(gemm_choice(128, 1024, 1600, false, false, DType::f32)) == "B in strips");
+  CHECK(string(gemm_choice(128, 1600, 1024, false, true, DType::f32)) == "B transposed in strips");
+  CHECK(string(gemm_choice(8, 1024, 1600, false, false, DType::f32)) == "B in place");
+  CHECK(string(gemm_choice(900, 1, 50, true, false, DType::f32)) == "B in place");
+  CHECK(string(gemm_choice(900, 1, 50, false, false, DType::f32)) == "B transposed in strips");
+  CHECK(string(gemm_choice(128, 1024, 1600, false, false, DType::f64)) == "OpenBLAS");
+  CHECK(string(gemm_choice(3, 4, 0, false, false, DType::f32)) == "zeros");
+  CHECK(string(gemm_choice(3, 0, 4, false, false, DType::f32)) == "nothing");
+  CHECK_THROWS_AS(gemm_choice(3, 4, 5, false, false, DType::i32), UserError);
 }
 
 TEST_CASE("gemm: tiles may run in many threads at once") {
@@ -223,71 +373,3 @@ TEST_CASE("gemm: tiles may run in many threads at once") {
   for (std::thread& t : callers) t.join();
   CHECK(wrong == 0);
 }
-
-TEST_CASE("gemm: no processor with AVX2 or AVX-512 runs older kernels") {
-  const BlasKernels k = blas_kernels();
-  INFO("in use ", k.in_use, ", best ", k.best, ", OpenBLAS ", k.config, " ", k.warning);
-  CHECK_FALSE(k.outdated);
-  CHECK(k.warning == "");
-}
-
-TEST_CASE("gemm: kernels older than the processor are replaced, and products stay right") {
-  if (!can_fall_back()) {
-    skipped("gemm: kernels older than the processor are replaced, and products stay right",
-            "needs AVX2 and an OpenBLAS for several processors");
-    return;
-  }
-  const Threads none(1);  // ends the workers
-  const Kernels old("Prescott");
-  const CoreType unset(nullptr);
-  REQUIRE(blas_kernels().outdated);
-  detail::prepare_blas();
-  const BlasKernels k = blas_kernels();
-  CHECK(k.in_use == k.best);
-  CHECK_FALSE(k.outdated);
-  CHECK(k.warning == "");
-  CHECK(std::getenv("OPENBLAS_CORETYPE") == nullptr);
-  check<float>(150, 160, 170);
-}
-
-TEST_CASE("gemm: older kernels that the user asked for stay, and are called outdated") {
-  if (!can_fall_back()) {
-    skipped("gemm: older kernels that the user asked for stay, and are called outdated",
-            "needs AVX2 and an OpenBLAS for several processors");
-    return;
-  }
-  const Threads none(1);
-  const Kernels old("Prescott");
-  const CoreType wish("Prescott");
-  detail::prepare_blas();
-  const BlasKernels k = blas_kernels();
-  CHECK(k.in_use == "Prescott");
-  CHECK(k.outdated);
-  CHECK(k.warning.find("OPENBLAS_CORETYPE asks for them") != std::string::npos);
-}
-
-TEST_CASE("gemm: beside other threads the kernels stay, with a warning that names the way out") {
-  if (!can_fall_back()) {
-    skipped("gemm: beside other threads the kernels stay, with a warning that names the way out",
-            "needs AVX2 and an OpenBLAS for several processors");
-    return;
-  }
-  const Threads none(1);
-  const Kernels old("Prescott");
-  const CoreType unset(nullptr);
-  std::atomic<bool> done{false};
-  std::vector<std::thread> others;
-  // More threads than OpenBLAS itself can have started here.
-  for (unsigned i = 0; i <= std::thread::hardware_concurrency(); ++i)
-    others.emplace_back([&] {
-      while (!done) std::this_thread::yield();
-    });
-  detail::prepare_blas();
-  done = true;
-  for (std::thread& t : others) t.join();
-  const BlasKernels k = blas_kernels();
-  CHECK(k.in_use == "Prescott");
-  CHECK(k.warning.find("set OPENBLAS_CORETYPE=" + k.best) != std::string::npos);
-}
-
-TEST_CASE("gemm: the measured rate is a positive number") { CHECK(measured_gemm_rate() > 0); }

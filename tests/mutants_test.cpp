@@ -291,7 +291,7 @@ TEST_CASE("the other checkers accept the right rules, in both orders") {
     const std::string name = op->name;
     CAPTURE(name);
     const Example e = op->examples()[0];
-    const Subject s = subject_of({e.call, draw(e.inputs, 1)});
+    const Subject s = subject_of({e.call, draw(e.inputs, 3)});
     const auto torch2 = torch_second(s), jax2 = jax_second(s);
     REQUIRE(torch2);
     REQUIRE(jax2);

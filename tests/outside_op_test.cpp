@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "../core/parallel.h"
+#include "../graph/passes.h"
 #include "../graph/plan.h"
 #include "../graph/registry.h"
-#include "../graph/passes.h"
 #include "../graph/run.h"
 #include "../models/opgrad.h"
 #include "errors.h"

@@ -1,5 +1,5 @@
-// The C++ listings of README.md and ops/README.md are the files in tests/examples, which are compiled with
-// the tests; here each is shown to do what the pages say.
+// The C++ listings of README.md, ops/README.md and graph/README.md are the files in tests/examples, which are
+// compiled with the tests; here each is shown to do what the pages say.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -60,7 +60,9 @@ std::vector<std::string> found(const std::string& text, const std::string& patte
   return groups;
 }
 
-std::vector<std::string> pages() { return {text_of(root / "README.md"), text_of(root / "ops/README.md")}; }
+std::vector<std::string> pages() {
+  return {text_of(root / "README.md"), text_of(root / "ops/README.md"), text_of(root / "graph/README.md")};
+}
 
 std::string output_of(const char* command) {
   const test::Run r = test::run_shell(command);
@@ -80,7 +82,7 @@ TEST_CASE("pages: every C++ listing is a file in tests/examples, and every file 
       listed.insert(listing);
       ++count;
     }
-  CHECK(count == 13);
+  CHECK(count == 14);
   for (const std::string& example : examples) CHECK_MESSAGE(listed.contains(example), example);
 }
 
@@ -192,6 +194,15 @@ TEST_CASE("pages: the derivatives are those that the page shows, and right") {
                            "hvp             f64[2] {2, 2}\n", "custom_gradient f64[2] {1, -1}\n",
                            "by example      f64[3, 2] {{2, 0}, {0, 2}, {4, 4}}\n"})
     CHECK_MESSAGE(said.find(line) != said.npos, line);
+}
+
+TEST_CASE("pages: the pass of one's own does what the page shows") {
+  const std::string said = output_of(OPGRAD_PASS);
+  const std::vector<std::string> shown = listings(text_of(root / "graph/README.md"), "text");
+  REQUIRE(shown.size() == 2);
+  CHECK(said == shown[1]);
+  CHECK(said.find("abs(") < said.find("\nall: "));
+  CHECK(said.find("abs(", said.find("\nall: ")) == said.npos);
 }
 
 TEST_CASE("pages: the ways into a build are those that the tests of the installed library go") {

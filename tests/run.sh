@@ -54,6 +54,7 @@ must() {
   finish
 }
 
+# Google Benchmark is not among them: the micro-benchmarks are no tests, and are built where it is present.
 install() {
   local packages=(doctest-dev)
   [ $mode = release ] || packages+=(clang-14 libclang-rt-14-dev)

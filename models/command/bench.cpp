@@ -22,7 +22,7 @@
 #include "../../core/parallel.h"
 #include "../../graph/run.h"
 #include "../../graph/version.h"
-#include "../works.h"
+#include "../plan_facts.h"
 
 namespace opgrad {
 namespace {
@@ -32,32 +32,18 @@ struct Options {
   double seconds = 2;
   int repetitions = 0;  // 0: each work's own
   int threads = 0;
-  bool json = false;
+  bool json = false, profile = false, passes = false;
 };
 
 struct Measured {
   const Work& work;
   double min_ms, median_ms;
   int n;
-  std::size_t bytes;       // held at once by a step, beyond what was held before it
-  std::uint64_t requests;  // for memory of tensors, by a step
-  PlanStats plans;         // of the timed steps
+  std::size_t bytes;        // held at once by a step, beyond what was held before it
+  std::uint64_t requests;   // for memory of tensors, by a step
+  std::uint64_t requested;  // the sum of their bytes
+  PlanStats plans;          // of the timed steps
 };
-
-double milliseconds(const Step& step) {
-  const auto begin = std::chrono::steady_clock::now();
-  step();
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
-}
-
-// Three steps, then more as long as they still make plans; a work that always does is measured as it is.
-void warm_up(const Step& step) {
-  std::uint64_t before = 0;
-  for (int i = 0; i < 10 && (i < 3 || plan_stats().plans != before); ++i) {
-    before = plan_stats().plans;
-    step();
-  }
-}
 
 Measured measure(const Work& work, const Options& options) {
   const Step step = work.start(work.size);
@@ -81,21 +67,13 @@ Measured measure(const Work& work, const Options& options) {
           static_cast<int>(n),
           after.peak_bytes - before.live_bytes,
           after.requests - before.requests,
+          after.requested_bytes - before.requested_bytes,
           plan_stats()};
 }
 
 std::vector<const Work*> chosen(const std::vector<std::string>& names) {
   std::vector<const Work*> found;
-  for (const std::string& name : names) {
-    found.push_back(find_work(name));
-    if (found.back()) continue;
-    std::vector<std::string> all;
-    for (const Work& work : works()) all.emplace_back(work.name);
-    const std::vector<std::string> near = near_works(name);
-    throw UsageError(fmt::format("there is no work \"{}\"{}{}; all works: {}", name,
-                                 near.empty() ? "" : "; near: ", fmt::join(near, ", "),
-                                 fmt::join(all, ", ")));
-  }
+  for (const std::string& name : names) found.push_back(&work_called(name));
   if (names.empty())
     for (const Work& work : works()) found.push_back(&work);
   return found;
@@ -115,27 +93,27 @@ std::string plans_text(const PlanStats& plans) {
   return fmt::format("{} of {} made anew: {}", plans.plans, plans.plans + plans.hits, plans.last_miss);
 }
 
-std::string bytes_text(std::size_t bytes) {
-  const auto n = static_cast<double>(bytes);
-  return n >= 1e6 ? fmt::format("{:.1f} MB", n / 1e6) : fmt::format("{:.1f} kB", n / 1e3);
-}
-
 std::string row(const Measured& m, double peak) {
   const double flops = m.work.flops(m.work.size), rate = flops / m.min_ms / 1e6;
   const std::string speed = flops > 0 ? fmt::format("{:.1f}", rate) : "-";
   const std::string share = flops > 0 ? fmt::format("{:.0f} %", 100 * rate / peak) : "-";
-  return fmt::format("{:<10} {:>6} {:>10.3f} {:>10.3f} {:>8} {:>7} {:>10} {:>9}  {}\n", m.work.name, m.n,
-                     m.min_ms, m.median_ms, speed, share, bytes_text(m.bytes), m.requests,
-                     plans_text(m.plans));
+  return fmt::format("{:<10} {:>6} {:>10.3f} {:>10.3f} {:>8} {:>7} {:>10} {:>9} {:>10}  {}\n", m.work.name,
+                     m.n, m.min_ms, m.median_ms, speed, share, bytes_text(static_cast<double>(m.bytes)),
+                     m.requests, bytes_text(static_cast<double>(m.requested)), plans_text(m.plans));
 }
 
-// Whoever shares the machine spoils the figures, so they come with its load.
-std::string load_text() {
-  double load = 0;
-  return getloadavg(&load, 1) == 1 ? fmt::format(", load {:.1f}", load) : "";
+void check(const Options& options) {
+  if (options.json && (options.profile || options.passes))
+    throw UsageError(fmt::format("--json is for whole works; {} prints a table",
+                                 options.profile ? "--profile" : "--passes"));
+  if (options.profile && options.passes) throw UsageError("give either --profile or --passes");
+  if ((options.profile || options.passes) && options.names.empty())
+    throw UsageError(fmt::format("name the works for {}: seed_b128, for example",
+                                 options.profile ? "--profile" : "--passes"));
 }
 
 int run(const Options& options) {
+  check(options);
   const std::vector<const Work*> list = chosen(options.names);
   set_up(options.threads);
   if (options.json) {
@@ -146,9 +124,13 @@ int run(const Options& options) {
     return 0;
   }
 
-  fmt::print("opgrad {}, {}, OpenBLAS {}, {} thread{}{}\n", library_version, name_of(isa()),
-             blas_kernels().in_use, threads(), threads() == 1 ? "" : "s", load_text());
+  fmt::print("{}\n", machine_text());
   std::fflush(stdout);
+  if (options.profile || options.passes) {
+    for (const Work* work : list)
+      (options.profile ? profile : compare_passes)(*work, options.repetitions, options.seconds);
+    return 0;
+  }
   std::vector<Measured> rows;
   std::vector<double> rates{measured_gemm_rate()};
   const bool terminal = isatty(STDERR_FILENO) == 1;
@@ -162,13 +144,44 @@ int run(const Options& options) {
   fmt::print(
       "matrix product {:.0f} to {:.0f} GFLOP/s, before and after each work; shares are of the greater\n\n",
       lowest, peak);
-  fmt::print("{:<10} {:>6} {:>10} {:>10} {:>8} {:>7} {:>10} {:>9}  {}\n", "work", "n", "min ms", "median ms",
-             "GFLOP/s", "of peak", "memory", "requests", "plans");
+  fmt::print("{:<10} {:>6} {:>10} {:>10} {:>8} {:>7} {:>10} {:>9} {:>10}  {}\n", "work", "n", "min ms",
+             "median ms", "GFLOP/s", "of peak", "memory", "requests", "asked for", "plans");
   for (const Measured& m : rows) fmt::print("{}", row(m, peak));
   return 0;
 }
 
 }  // namespace
+
+const Work& work_called(const std::string& name) {
+  if (const Work* const work = find_work(name)) return *work;
+  std::vector<std::string> all;
+  for (const Work& work : works()) all.emplace_back(work.name);
+  const std::vector<std::string> near = near_works(name);
+  throw UsageError(fmt::format("there is no work \"{}\"{}{}; all works: {}", name,
+                               near.empty() ? "" : "; near: ", fmt::join(near, ", "), fmt::join(all, ", ")));
+}
+
+double milliseconds(const Step& step) {
+  const auto begin = std::chrono::steady_clock::now();
+  step();
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+}
+
+void warm_up(const Step& step) {
+  std::uint64_t before = 0;
+  for (int i = 0; i < 10 && (i < 3 || plan_stats().plans != before); ++i) {
+    before = plan_stats().plans;
+    step();
+  }
+}
+
+// Whoever shares the machine spoils the figures, so they come with its load.
+std::string machine_text() {
+  double load = 0;
+  return fmt::format("opgrad {}, {}, OpenBLAS {}, {} thread{}{}", library_version, name_of(isa()),
+                     blas_kernels().in_use, threads(), threads() == 1 ? "" : "s",
+                     getloadavg(&load, 1) == 1 ? fmt::format(", load {:.1f}", load) : "");
+}
 
 Command add_bench(CLI::App& app) {
   CLI::App* bench = app.add_subcommand("bench", "Measure how long the standard works take");
@@ -186,6 +199,9 @@ Command add_bench(CLI::App& app) {
       ->check(number("a whole number from 1", [](double x) { return x >= 1 && x <= 1e9; }));
   add_threads(*bench, options->threads);
   bench->add_flag("--json", options->json, "One line of JSON for each work, for programs");
+  bench->add_flag("--profile", options->profile,
+                  "Where the time of these works goes: each step of their plans");
+  bench->add_flag("--passes", options->passes, "What each pass gives to these works, by switching it off");
   return {bench, [options] { return run(*options); }};
 }
 

@@ -14,6 +14,7 @@
 #include "bench.h"
 #include "command.h"
 #include "gradtest.h"
+#include "graph.h"
 
 namespace opgrad {
 namespace {
@@ -25,8 +26,8 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.failure_message([](const CLI::App*, const CLI::Error&) { return std::string(); });
 
-  const std::vector<Command> commands{add_train(app), add_evaluate(app), add_info(app),
-                                      add_ops(app),   add_gradtest(app), add_bench(app)};
+  const std::vector<Command> commands{add_train(app),    add_evaluate(app), add_info(app), add_ops(app),
+                                      add_gradtest(app), add_graph(app),    add_bench(app)};
 
   // For all of them, and on either side of the subcommand.
   std::vector<std::string> plugins;

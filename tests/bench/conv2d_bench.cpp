@@ -1,4 +1,5 @@
-// Convolution: forward and both gradients, for the layers of the lecture's network and of a small ResNet.
+// Convolution: forward and both gradients, for the layers of the lecture's network, a small ResNet and a
+// U-Net.
 #include <benchmark/benchmark.h>
 
 #include "../../ops/ops.h"
@@ -42,10 +43,11 @@ void conv2d_input_gradient(benchmark::State& state) {
 
 void layers(benchmark::internal::Benchmark* b) {
   b->UseRealTime()->ArgNames({"batch", "size", "in", "out", "kernel", "stride", "same"});
-  b->Args({128, 28, 1, 32, 3, 1, 0})->Args({128, 13, 32, 64, 3, 1, 0});  // the lecture's
-  b->Args({32, 13, 32, 64, 3, 1, 0})->Args({1, 13, 32, 64, 3, 1, 0});
-  b->Args({64, 32, 3, 16, 3, 1, 1})->Args({64, 32, 16, 16, 3, 1, 1})->Args({64, 32, 16, 32, 3, 2, 1});
-  b->Args({64, 8, 64, 64, 3, 1, 1})->Args({64, 16, 32, 64, 1, 2, 0});
+  for (const std::int64_t batch : {128, 32, 1})  // the lecture's
+    b->Args({batch, 28, 1, 32, 3, 1, 0})->Args({batch, 13, 32, 64, 3, 1, 0});
+  b->Args({64, 32, 3, 16, 3, 1, 1})->Args({64, 32, 16, 16, 3, 1, 1})->Args({64, 16, 32, 32, 3, 1, 1});
+  b->Args({64, 8, 64, 64, 3, 1, 1})->Args({64, 32, 16, 32, 3, 2, 1})->Args({64, 16, 32, 64, 1, 2, 0});
+  for (const std::int64_t channels : {16, 32, 64}) b->Args({8, 64, channels, channels, 3, 1, 1});
 }
 
 BENCHMARK(conv2d_forward)->Apply(layers);

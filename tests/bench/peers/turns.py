@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import shlex
 import statistics
 import subprocess
@@ -22,7 +23,6 @@ options = parser.parse_args()
 
 log = open(options.log, "a")
 missing = options.missing
-ALL_WORKS = ["seed_b128", "seed_b32", "seed_b1", "seed_b8", "seed_b512", "mlp_b128", "infer1", "chain2000", "deep1m"]
 COLUMNS = ["PyTorch eager", "PyTorch channels last", "PyTorch compiled", "LibTorch", "TensorFlow", "JAX"]
 
 
@@ -30,6 +30,15 @@ def pinned(threads):
     """On the same processors for all, which is the one way to bound the threads of every system."""
     processors = sorted(os.sched_getaffinity(0))[:threads]
     return lambda: os.sched_setaffinity(0, processors)
+
+
+def all_works():
+    """As opgrad lists them: the table in models/works.cpp is the one place where they stand."""
+    said = subprocess.run([options.command, "bench", "--help"], capture_output=True, text=True, check=True).stdout
+    works = re.findall(r"^ +(\w+)  ", said.split("Works, in this order", 1)[1], re.MULTILINE)
+    if not works:
+        sys.exit(f"{options.command} bench --help lists no works")
+    return works
 
 
 class Peer:
@@ -91,7 +100,7 @@ def measure(threads):
             missing.append(f"{peer.name} (does not start; see {options.log})")
             systems.remove(peer)
     rows = {}
-    for work in options.works or ALL_WORKS:
+    for work in options.works or all_works():
         turns = {system.name: [] for system in systems}
         for _ in range(options.rounds):
             for system in systems:

@@ -1,0 +1,128 @@
+// The kernels of float products for AVX2 with FMA: up to 6 rows by 2 vectors of 8 columns.
+#include <immintrin.h>
+
+#include <array>
+#include <utility>
+
+#include "gemm_kernels.h"
+
+namespace opgrad::detail {
+namespace {
+
+using std::int64_t;
+
+// The first n of 8 lanes.
+[[gnu::target("avx2")]] inline __m256i first(int64_t n) {
+  const int lanes = static_cast<int>(n > 8 ? 8 : n);
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+template <int R, int V, bool copies, bool by_rows>
+[[gnu::target("avx2,fma")]] void tile(const GemmTile& t) {
+  __m256 sum[R][V];
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i)
+#pragma GCC unroll 16
+    for (int j = 0; j < V; ++j)
+      sum[i][j] =
+          t.add ? _mm256_maskload_ps(t.c + i * t.ldc + 8 * j, first(t.columns - 8 * j)) : _mm256_setzero_ps();
+  // Every third row has a pointer; the others are a distance or two away, which an address can say.
+  constexpr int P = (R + 2) / 3;
+  const float* a[P];
+  const int64_t row = by_rows ? t.a_stride : 1, step = by_rows ? 1 : t.a_stride;
+#pragma GCC unroll 16
+  for (int i = 0; i < P; ++i) a[i] = t.a + 3 * i * row;
+  const float* b = t.b;
+  [[maybe_unused]] float* copy = t.copy;
+  for (int64_t l = t.k; l > 0; --l, b += t.b_stride) {
+    __m256 x[V];
+#pragma GCC unroll 16
+    for (int j = 0; j < V; ++j) x[j] = _mm256_loadu_ps(b + 8 * j);
+    if constexpr (copies) {
+#pragma GCC unroll 16
+      for (int j = 0; j < V; ++j) _mm256_store_ps(copy + 8 * j, x[j]);
+      copy += 8 * V;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) {
+      const __m256 f = _mm256_set1_ps(by_rows ? a[i / 3][i % 3 * row] : a[0][i]);
+#pragma GCC unroll 16
+      for (int j = 0; j < V; ++j) sum[i][j] = _mm256_fmadd_ps(f, x[j], sum[i][j]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < P; ++i) a[i] += step;
+  }
+  const __m256i mask = first(t.columns - 8 * (V - 1));
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 16
+    for (int j = 0; j < V - 1; ++j) _mm256_storeu_ps(t.c + i * t.ldc + 8 * j, sum[i][j]);
+    _mm256_maskstore_ps(t.c + i * t.ldc + 8 * (V - 1), mask, sum[i][V - 1]);
+  }
+}
+
+// strip[l * 16 + j] = b[j * ld + l] for 8 columns j and 8 l.
+[[gnu::target("avx2")]] void transpose_8(const float* b, int64_t ld, float* strip) {
+  __m256 x[8], y[8];
+#pragma GCC unroll 8
+  for (int j = 0; j < 8; ++j) x[j] = _mm256_loadu_ps(b + j * ld);
+    // Pairs of numbers, then fours, then halves change places.
+#pragma GCC unroll 8
+  for (int j = 0; j < 8; j += 2) {
+    y[j] = _mm256_unpacklo_ps(x[j], x[j + 1]);
+    y[j + 1] = _mm256_unpackhi_ps(x[j], x[j + 1]);
+  }
+#pragma GCC unroll 8
+  for (int j = 0; j < 8; j += 4) {
+    x[j] = _mm256_shuffle_ps(y[j], y[j + 2], 0x44);
+    x[j + 1] = _mm256_shuffle_ps(y[j], y[j + 2], 0xee);
+    x[j + 2] = _mm256_shuffle_ps(y[j + 1], y[j + 3], 0x44);
+    x[j + 3] = _mm256_shuffle_ps(y[j + 1], y[j + 3], 0xee);
+  }
+#pragma GCC unroll 8
+  for (int j = 0; j < 4; ++j) {
+    _mm256_storeu_ps(strip + 16 * j, _mm256_permute2f128_ps(x[j], x[j + 4], 0x20));
+    _mm256_storeu_ps(strip + 16 * (j + 4), _mm256_permute2f128_ps(x[j], x[j + 4], 0x31));
+  }
+}
+
+void transpose(const float* b, int64_t ld, int64_t columns, int64_t k, float* strip) {
+  for (int64_t j = 0; j < 16; j += 8)
+    for (int64_t l = 0; l < k; l += 8) {
+      if (j + 8 <= columns && l + 8 <= k) {
+        transpose_8(b + j * ld + l, ld, strip + 16 * l + j);
+        continue;
+      }
+      for (int64_t r = l; r < k && r < l + 8; ++r)
+        for (int64_t c = j; c < j + 8; ++c) strip[16 * r + c] = c < columns ? b[c * ld + r] : 0;
+    }
+}
+
+template <bool by_rows, std::size_t... i>
+constexpr std::array<GemmKernels::Tile, sizeof...(i)> table(std::index_sequence<i...>) {
+  return {tile<rows_at(i), vectors_at(i), copies_at(i), by_rows>...};
+}
+template <bool by_rows, std::size_t... i>
+constexpr std::array<GemmKernels::Tile, sizeof...(i)> wide_table(std::index_sequence<i...>) {
+  return {tile<static_cast<int>(i) + 1, wide_vectors, false, by_rows>...};
+}
+constexpr int most_rows = 6;
+constexpr auto rows_table = table<true>(std::make_index_sequence<3 * most_rows>());
+constexpr auto columns_table = table<false>(std::make_index_sequence<3 * most_rows>());
+
+constexpr int wide_rows = 1;
+constexpr auto wide_rows_table = wide_table<true>(std::make_index_sequence<wide_rows>());
+constexpr auto wide_columns_table = wide_table<false>(std::make_index_sequence<wide_rows>());
+
+}  // namespace
+
+constinit const GemmKernels gemm_avx2{.rows = most_rows,
+                                      .lanes = 8,
+                                      .by_rows = rows_table.data(),
+                                      .by_columns = columns_table.data(),
+                                      .wide_rows = wide_rows,
+                                      .wide_by_rows = wide_rows_table.data(),
+                                      .wide_by_columns = wide_columns_table.data(),
+                                      .transpose = transpose};
+
+}  // namespace opgrad::detail

@@ -1,0 +1,158 @@
+// Float products: cut into blocks of C by shape, each block computed strip by strip with the kernels.
+#include "gemm_blocks.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstring>
+
+#include "error.h"
+#include "gemm_kernels.h"
+#include "isa.h"
+
+namespace opgrad::detail {
+
+// Few rows read B once or a few times, which does not repay a copy.
+bool reads_in_place(std::int64_t rows, bool b_transposed) { return !b_transposed && rows <= 42; }
+
+namespace {
+
+using std::int64_t;
+
+// A strip of B this deep fits into the first cache, beside the rows of A that meet it.
+constexpr int64_t most_depth = 384, widest_strip = 32;
+
+int64_t pieces(int64_t n, int64_t most) { return (n + most - 1) / most; }
+
+const GemmKernels& kernels() {
+  switch (isa()) {
+    case Isa::avx512:
+      return gemm_avx512;
+    case Isa::avx2:
+      return gemm_avx2;
+    case Isa::baseline:
+      break;
+  }
+  return gemm_baseline;
+}
+
+// strip[l * width + j] = b[l * ld + j] for j < columns <= width; 0 beyond.
+void copy_strip(const float* b, int64_t ld, int64_t columns, int64_t k, int64_t width, float* strip) {
+  for (int64_t l = 0; l < k; ++l, b += ld, strip += width) {
+    std::memcpy(strip, b, static_cast<std::size_t>(columns) * sizeof(float));
+    std::fill(strip + columns, strip + width, 0.0F);
+  }
+}
+
+void fill_zeros(const FloatProduct& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+  for (int64_t i = i0; i < i1; ++i) std::fill(p.c + i * p.ldc + j0, p.c + i * p.ldc + j1, 0.0F);
+}
+
+// The part of C in rows [i0, i1) and columns [j0, j1). Strip after strip of B, each copied while the first
+// rows meet it, so that the others find it in the first cache.
+void run_block(const FloatProduct& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+  if (p.k == 0 && !p.add) fill_zeros(p, i0, i1, j0, j1);
+  const GemmKernels& g = kernels();
+  alignas(64) float strips[most_depth * widest_strip];
+  // Rows at a distance of 4096 bytes meet in one place of the first cache, which has room for 8 and more.
+  const bool meet = !p.a.transposed && p.a.ld % 1024 == 0;
+  const int64_t width = 2 * g.lanes, panels = pieces(i1 - i0, meet ? std::min(g.rows, 8) : g.rows);
+  const int64_t least = (i1 - i0) / panels, more = (i1 - i0) % panels;
+  const GemmKernels::Tile* const table = p.a.transposed ? g.by_columns : g.by_rows;
+  const GemmKernels::Tile* const wide_table = p.a.transposed ? g.wide_by_columns : g.wide_by_rows;
+  const int64_t wide = wide_vectors * g.lanes;
+  const int64_t a_row = p.a.transposed ? 1 : p.a.ld, a_step = p.a.transposed ? p.a.ld : 1;
+  const int64_t b_row = p.b.transposed ? 1 : p.b.ld, b_column = p.b.transposed ? p.b.ld : 1;
+  const bool all_in_place = reads_in_place(i1 - i0, p.b.transposed);
+  const int64_t depths = pieces(p.k, most_depth);
+  for (int64_t d = 0; d < depths; ++d) {
+    const int64_t l0 = p.k * d / depths, depth = p.k * (d + 1) / depths - l0;
+    GemmTile t{.k = depth, .a_stride = p.a.ld, .ldc = p.ldc, .add = p.add || d > 0};
+    const int64_t group = all_in_place ? j1 - j0 : most_depth * widest_strip / (depth * width) * width;
+    for (int64_t first = j0; first < j1; first += group) {
+      const int64_t end = std::min(j1, first + group);
+      for (int64_t r = 0, i = i0, rows = 0; r < panels; ++r, i += rows) {
+        rows = least + (r < more ? 1 : 0);
+        t.a = p.a.data + i * a_row + l0 * a_step;
+        int64_t j = first;
+        if (i1 - i0 <= g.wide_rows && !p.b.transposed)
+          for (t.b_stride = p.b.ld, t.columns = wide; j + wide <= end; j += wide) {
+            t.b = p.b.data + l0 * b_row + j;
+            t.c = p.c + i * p.ldc + j;
+            wide_table[rows - 1](t);
+          }
+        for (; j < end; j += width) {
+          t.columns = std::min(width, end - j);
+          t.c = p.c + i * p.ldc + j;
+          t.b = p.b.data + l0 * b_row + j * b_column;
+          t.b_stride = p.b.ld;
+          t.copy = all_in_place ? strips : strips + (j - first) * depth;
+          const bool fresh = r == 0 || all_in_place;
+          const bool in_place = fresh && !p.b.transposed && t.columns == width;
+          if (!in_place) {
+            if (fresh && p.b.transposed) g.transpose(t.b, p.b.ld, t.columns, depth, t.copy);
+            if (fresh && !p.b.transposed) copy_strip(t.b, p.b.ld, t.columns, depth, width, t.copy);
+            t.b = t.copy;
+            t.b_stride = width;
+          }
+          table[gemm_place(rows, t.columns > g.lanes ? 2 : 1, in_place && !all_in_place)](t);
+        }
+      }
+    }
+  }
+}
+
+// Whole rows at once, else the piece of each row.
+void report(const Finished& finished, int64_t n, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+  if (j1 - j0 == n) return finished(i0 * n, i1 * n);
+  for (int64_t i = i0; i < i1; ++i) finished(i * n + j0, i * n + j1);
+}
+
+// A product with a column is one of a row.
+FloatProduct as_row(const FloatProduct& p) {
+  if (p.n != 1 || p.m == 1 || p.ldc != 1) return p;
+  const bool column = !p.b.transposed && p.b.ld != 1;
+  return {1, p.m, p.k, {p.b.data, p.b.ld, column}, {p.a.data, p.a.ld, !p.a.transposed}, p.c, p.m, p.add};
+}
+
+}  // namespace
+
+GemmCut cut_of(int64_t m, int64_t n, int64_t k) {
+  const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+  if (work <= 64. * 64 * 64) return {m, n, 1};
+  const auto tasks = static_cast<int64_t>(std::clamp(work / (1 << 19), 2., 16.));
+  if (n <= 64) return {std::clamp<int64_t>(pieces(m, tasks), 14, 512), n, 1};
+  const int64_t down = pieces(m, 320), across = pieces(tasks, down);
+  const int64_t columns = std::clamp<int64_t>(pieces(n, across * 32) * 32, m <= 14 ? 128 : 32, 256);
+  return {pieces(m, down), columns, columns < n ? pieces(256, columns) : 1};
+}
+
+void multiply(const FloatProduct& product) {
+  const FloatProduct p = as_row(product);
+  const GemmCut cut = cut_of(p.m, p.n, p.k);
+  for (int64_t i = 0; i < p.m; i += cut.rows) run_block(p, i, std::min(p.m, i + cut.rows), 0, p.n);
+}
+
+void multiply_parallel(const FloatProduct& product, const Finished* finished) {
+  const FloatProduct p = as_row(product);
+  const GemmCut cut = cut_of(p.m, p.n, p.k);
+  const int64_t across = pieces(p.n, cut.columns), down = pieces(p.m, cut.rows);
+  const int64_t groups = pieces(across, cut.together);
+  // How many blocks of a group are computed; the thread that computes the last one reports them all.
+  std::array<std::atomic<int>, 64> computed{};
+  internal_check(cut.together == 1 || groups * down <= 64, "more groups of blocks than counters");
+  parallel_for(across * down, [&](int64_t t) {
+    const int64_t i0 = t / across * cut.rows, i1 = std::min(p.m, i0 + cut.rows);
+    const int64_t block = t % across, j0 = block * cut.columns, j1 = std::min(p.n, j0 + cut.columns);
+    run_block(p, i0, i1, j0, j1);
+    if (!finished) return;
+    if (cut.together == 1) return report(*finished, p.n, i0, i1, j0, j1);
+    const int64_t group = block / cut.together, first = group * cut.together;
+    const int64_t end = std::min(across, first + cut.together);
+    auto& count = computed[static_cast<std::size_t>(t / across * groups + group)];
+    if (count.fetch_add(1, std::memory_order_acq_rel) + 1 == end - first)
+      report(*finished, p.n, i0, i1, first * cut.columns, std::min(p.n, end * cut.columns));
+  });
+}
+
+}  // namespace opgrad::detail
