@@ -127,6 +127,15 @@ GemmCut cut_of(int64_t m, int64_t n, int64_t k) {
   return {pieces(m, down), columns, columns < n ? pieces(256, columns) : 1};
 }
 
+// Who is told of pieces does something with them while they are in cache. Where there are rows enough, pieces
+// are whole rows of at most 192 KiB, since parts of rows 4096 bytes apart would drive one another out.
+GemmCut cut_in_rows(const FloatProduct& p) {
+  constexpr int64_t most_rows = 42, fewest_blocks = 8, elements = 48 << 10;
+  const int64_t rows = std::clamp<int64_t>(elements / p.n / 14 * 14, 14, most_rows);
+  if (p.b.transposed || p.m < fewest_blocks * rows) return cut_of(p.m, p.n, p.k);
+  return {rows, p.n, 1};
+}
+
 void multiply(const FloatProduct& product) {
   const FloatProduct p = as_row(product);
   const GemmCut cut = cut_of(p.m, p.n, p.k);
@@ -135,7 +144,7 @@ void multiply(const FloatProduct& product) {
 
 void multiply_parallel(const FloatProduct& product, const Finished* finished) {
   const FloatProduct p = as_row(product);
-  const GemmCut cut = cut_of(p.m, p.n, p.k);
+  const GemmCut cut = finished ? cut_in_rows(p) : cut_of(p.m, p.n, p.k);
   const int64_t across = pieces(p.n, cut.columns), down = pieces(p.m, cut.rows);
   const int64_t groups = pieces(across, cut.together);
   // How many blocks of a group are computed; the thread that computes the last one reports them all.

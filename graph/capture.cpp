@@ -122,7 +122,7 @@ Capture::~Capture() {
   KeyMemory::give_back(key);
 }
 
-Capture capture(std::span<const Wish> wishes, bool with_held, std::uint64_t& missed) {
+Capture capture(std::span<const Wish> wishes, bool with_held, std::uint64_t& missed, std::size_t most) {
   std::vector<Node*> roots;
   bool donors = false;
   for (const Wish& w : wishes) {
@@ -132,6 +132,7 @@ Capture capture(std::span<const Wish> wishes, bool with_held, std::uint64_t& mis
   Numbering numbering(roots, false);
   const std::vector<Node*>& nodes = numbering.nodes();
   Capture c;
+  if (nodes.size() > most) return c;
   c.key.reserve(3 * nodes.size());
   FirstSlots first_slots;
   for (Node* n : nodes) write(c, first_slots, n);

@@ -30,8 +30,10 @@ struct Capture {
 };
 
 // Captures what `wishes` need. With `with_held` every node met that somebody outside the graph holds becomes
-// an output too. Donations that somebody else's hold forbids are dropped and counted in `missed`.
-Capture capture(std::span<const Wish> wishes, bool with_held, std::uint64_t& missed);
+// an output too. Donations that somebody else's hold forbids are dropped and counted in `missed`. A graph of
+// more than `most` nodes is not captured: the result then has no nodes.
+Capture capture(std::span<const Wish> wishes, bool with_held, std::uint64_t& missed,
+                std::size_t most = ~std::size_t{0});
 
 // The program behind a capture's key, one item for each node, in the same order. Attributes are copied, so
 // that the program outlives the nodes. `fixed` says of each number whether passes may rely on its value.

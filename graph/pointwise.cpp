@@ -37,7 +37,7 @@ class Fusion {
       in_tail_ = tail;
       end_group();
       for (std::uint32_t k = tail ? p_.tail : 0; k < (tail ? count : p_.tail); ++k)
-        if (waits_[p_.order[k]] == 0) ready_.push(k);
+        if (waits_[p_.order[k]] == 0) now_ready(p_.order[k]);
       while (const std::uint32_t* next = choose()) take(p_.order[*next]);
     }
     p_.order = std::move(order_);
@@ -74,11 +74,12 @@ class Fusion {
       near_.pop();
       if (!done_[p_.order[chosen_]] && may_join(p_.order[chosen_])) return &chosen_;
     }
-    while (!ready_.empty()) {
-      chosen_ = ready_.top();
-      ready_.pop();
-      if (!done_[p_.order[chosen_]]) return &chosen_;
-    }
+    for (Queue* queue : {&ready_, &later_})
+      while (!queue->empty()) {
+        chosen_ = queue->top();
+        queue->pop();
+        if (!done_[p_.order[chosen_]]) return &chosen_;
+      }
     return nullptr;
   }
 
@@ -108,19 +109,27 @@ class Fusion {
     if (open_) bring_near(i);
   }
 
+  // In the tail kernels go before pointwise steps, which then find the group that they belong to.
   void now_ready(std::uint32_t i) {
-    ready_.push(place_[i]);
+    (in_tail_ && pointwise(p_.items[i]) ? later_ : ready_).push(place_[i]);
     if (is_view(p_, shown_, i)) views_.push(place_[i]);
   }
 
-  // Steps that read what this one reads or makes may be next.
+  bool is_ready(std::uint32_t i) const {
+    return waits_[i] == 0 && !done_[i] && place_[i] != no_index && on_this_side(place_[i]);
+  }
+
+  // Steps that read what this one reads or makes may be next, and what such steps still wait for.
   void bring_near(std::uint32_t i) {
     const auto users = [&](std::uint32_t of) {
       const auto list = users_.of(of);
       if (list.size() > most_users) return;
-      for (const std::uint32_t u : list)
-        if (waits_[u] == 0 && !done_[u] && place_[u] != no_index && on_this_side(place_[u]))
-          near_.push(place_[u]);
+      for (const std::uint32_t u : list) {
+        if (is_ready(u)) near_.push(place_[u]);
+        if (waits_[u] > 0)
+          for (const std::uint32_t other : p_.inputs_of(p_.items[u]))
+            if (is_ready(other)) near_.push(place_[other]);
+      }
     };
     users(i);
     if (p_.items[i].group != no_index)
@@ -140,7 +149,7 @@ class Fusion {
   const Users users_;
   std::vector<std::uint32_t> place_, waits_, order_;
   std::vector<bool> done_;
-  Queue ready_, views_, near_;
+  Queue ready_, later_, views_, near_;
   std::uint32_t chosen_ = 0;
   bool in_tail_ = false, open_ = false;
   std::uint32_t group_ = no_index, next_group_ = 0, members_ = 0;

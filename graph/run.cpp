@@ -11,6 +11,7 @@
 #include <mutex>
 
 #include "key.h"
+#include "pieces.h"
 #include "plan.h"
 #include "scope.h"
 #include "state.h"
@@ -231,7 +232,11 @@ struct Run {
  private:
   void attempt(bool consume) {
     std::uint64_t missed = 0;
-    Capture c = capture(wishes, consume, missed);
+    Capture c = capture(wishes, consume, missed, most_nodes_at_once);
+    if (c.nodes.empty()) {
+      run_pieces();
+      c = capture(wishes, consume, missed);
+    }
     const std::shared_ptr<const Plan> plan = plan_for(c);
     const std::vector<Output>& outputs = c.outputs;
     std::vector<std::unique_ptr<Value>> values;
@@ -279,6 +284,17 @@ struct Run {
     drop_settled();
     const std::scoped_lock hold(cache().lock);
     cache().stats.missed_donations += missed;
+  }
+
+  // Computes what later pieces of a very large graph need of the earlier ones.
+  void run_pieces() const {
+    std::vector<Node*> roots;
+    for (const Wish& w : wishes) roots.push_back(w.node);
+    for_each_piece(roots, [](std::span<Node* const> needed) {
+      Run piece;
+      for (Node* n : needed) piece.want(Tensor::share(n));
+      piece.attempt(false);
+    });
   }
 
   // Runs once more, every node by itself, and names the first whose result is not finite: a NaN if there is

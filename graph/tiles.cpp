@@ -10,6 +10,7 @@ namespace opgrad {
 namespace {
 
 // A little more than a tile, so that tiles do not all begin at the same place of their pages.
+constexpr std::uint32_t fewest_to_fetch = 8;  // members
 constexpr std::size_t tile_bytes = tile_elements * 8 + 128;
 
 }  // namespace
@@ -47,6 +48,9 @@ View view_of(const Plan& plan, const PlanOperand& o, const Bases& bases, const R
 
 TileRun::TileRun(const Plan& plan, const PlanStep& step, const Bases& bases)
     : plan_(plan), bases_(bases), count_(step.count), numel_(0) {
+  numel_ =
+      shape_of(plan.operands[plan.calls[step.first].operands + plan.calls[step.first].inputs].shape).numel();
+  const bool long_enough = count_ >= fewest_to_fetch && numel_ > 4 * tile_elements;
   const Isa now = isa();
   std::uint32_t lane = 0;
   for (std::uint32_t m = 0; m < count_; ++m) {
@@ -64,6 +68,7 @@ TileRun::TileRun(const Plan& plan, const PlanStep& step, const Bases& bases)
       l = {
           bases.at(o),          static_cast<std::int64_t>(size_of(o.dtype)), 0, 0, &o, step.tiles + k, o.walk,
           o.base == Base::block};
+      if (long_enough && o.walk == Walk::dense && k < call.inputs) streams(l);
       if (o.walk == Walk::tile) l.tile = o.index;
       if (l.in_block) l.data = nullptr;
       if (o.cut && o.walk == Walk::dense) l.row_bytes = plan.layouts[o.layout][0] * l.bytes;
@@ -84,8 +89,13 @@ TileRun::TileRun(const Plan& plan, const PlanStep& step, const Bases& bases)
       l.data = pattern;
     }
   }
-  numel_ =
-      shape_of(plan.operands[plan.calls[step.first].operands + plan.calls[step.first].inputs].shape).numel();
+  if (stream_count_ < 3) stream_count_ = 0;
+}
+
+void TileRun::streams(const Lane& l) {
+  const bool known = std::any_of(streams_.begin(), streams_.begin() + stream_count_,
+                                 [&](const Lane* before) { return before->data == l.data; });
+  if (!l.in_block && !known && stream_count_ < most_streams) streams_[stream_count_++] = &l;
 }
 
 // n elements, n at most a tile.
@@ -132,6 +142,21 @@ void TileRun::run_member(const Member& m, const Piece* pieces, std::int64_t n) c
               static_cast<std::size_t>(rest * lanes[inputs].bytes));
 }
 
+// Asks for the next tile's elements, each member for its share of them: a tile is a page of each of several
+// arrays, and the processor, which finds out by itself what is read next, begins anew with every page.
+// (Adam's group takes 0.7 of the time; groups of few arrays or members, where the processor keeps up, take
+// longer.)
+void TileRun::fetch(std::int64_t at, std::int64_t end, std::uint32_t member, const Rows& rows) const {
+  for (std::uint32_t i = 0; i < stream_count_; ++i) {
+    const Lane& l = *streams_[i];
+    const std::byte* const data = l.data + rows.begin * l.row_bytes + at * l.bytes;
+    const std::int64_t bytes = std::min(tile_elements, end - at) * l.bytes;
+    const std::int64_t share = (tile_elements * l.bytes / count_ + 63) / 64 * 64;
+    for (std::int64_t byte = member * share; byte < std::min(bytes, (member + 1) * share); byte += 64)
+      __builtin_prefetch(data + byte);
+  }
+}
+
 void TileRun::run(std::int64_t begin, std::int64_t end, const Rows& rows) const {
   alignas(64) std::byte tiles[(longest_group + widest_member) * tile_bytes];
   for (std::int64_t at = begin; at < end; at += tile_elements) {
@@ -165,6 +190,7 @@ void TileRun::run(std::int64_t begin, std::int64_t end, const Rows& rows) const 
           }
         }
       }
+      if (stream_count_ > 0 && at + n < end) fetch(at + tile_elements, end, m, rows);
       run_member(member, pieces.data(), n);
     }
   }

@@ -33,6 +33,8 @@ View view_of(const Plan& plan, const PlanOperand& o, const Bases& bases, const R
 class TileRun {
  public:
   TileRun(const Plan& plan, const PlanStep& step, const Bases& bases);
+  TileRun(const TileRun&) = delete;
+  TileRun& operator=(const TileRun&) = delete;
   // Elements [begin, end) of the group's values, or, of a row group, of those of these rows.
   void run(std::int64_t begin, std::int64_t end, const Rows& rows) const;
   // Elements of the whole, and of one row.
@@ -60,6 +62,8 @@ class TileRun {
     std::byte* data;
     bool padded;
   };
+  void streams(const Lane& l);
+  void fetch(std::int64_t at, std::int64_t end, std::uint32_t member, const Rows& rows) const;
   void run_member(const Member& m, const Piece* pieces, std::int64_t n) const;
 
   const Plan& plan_;
@@ -67,6 +71,10 @@ class TileRun {
   std::uint32_t count_;
   std::int64_t numel_;
   std::array<Member, longest_group> members_;
+  // Arrays whose next tiles are fetched ahead.
+  static constexpr std::uint32_t most_streams = 8;
+  std::array<const Lane*, most_streams> streams_;
+  std::uint32_t stream_count_ = 0;
   std::array<Lane, std::size_t{longest_group} * (widest_member + 1)> lanes_;
 };
 
