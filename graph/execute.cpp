@@ -21,15 +21,17 @@ class Execution {
   Execution(const Plan& plan, const Capture& capture) : plan_(plan) {
     if (plan.arena_bytes) arena_ = allocate(plan.arena_bytes);
     bases_.arena = arena_ ? arena_->data : nullptr;
-    bases_.slots.reserve(capture.leaves.size());
-    for (const Node* n : capture.leaves) bases_.slots.push_back(n->value->buffer->data);
     outputs.reserve(plan.outputs.size());
-    bases_.outputs.reserve(plan.outputs.size());
+    auto& table = bases_.table;
+    table.reserve(2 + capture.leaves.size() + plan.outputs.size() + plan.program.constants.size() +
+                  plan.cells.size());
+    table = {bases_.arena, nullptr};
+    for (const Node* n : capture.leaves) table.push_back(n->value->buffer->data);
     for (const PlanOutput& o : plan.outputs) {
       outputs.push_back(o.donor == no_index ? allocate(o.bytes) : capture.leaves[o.donor]->value->buffer);
-      bases_.outputs.push_back(outputs.back()->data);
+      table.push_back(outputs.back()->data);
     }
-    bases_.constants = plan.program.constants;
+    for (const BufferRef& c : plan.program.constants) table.push_back(c->data);
     fill_cells(capture);
     views_.reserve(64);
   }
@@ -61,13 +63,13 @@ class Execution {
   void fill_cells(const Capture& capture) {
     if (plan_.cells.empty()) return;
     cells_ = allocate(64 * plan_.cells.size());
-    bases_.cells = cells_->data;
     for (std::size_t i = 0; i < plan_.cells.size(); ++i) {
+      bases_.table.push_back(cells_->data + 64 * i);
       const PlanNumber& cell = plan_.cells[i];
       const double number =
           cell.captured == no_index ? plan_.program.numbers[i].value : capture.numbers[cell.captured];
       dispatch(cell.dtype, [&]<class T>() {
-        T* const repeated = reinterpret_cast<T*>(bases_.cells + 64 * i);
+        T* const repeated = reinterpret_cast<T*>(cells_->data + 64 * i);
         std::fill_n(repeated, 64 / sizeof(T), static_cast<T>(number));
       });
     }

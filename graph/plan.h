@@ -23,10 +23,15 @@ struct PlanOperand {
   Walk walk = Walk::dense;  // in tile groups
   bool cut = false;         // in row groups: a block sees its own rows only
   std::uint32_t index = 0;  // which slot, output, number, constant or tile
+  std::uint32_t where = 0;  // the base's place in the table that a run fills: see Plan::bases
   std::int64_t offset = 0;  // in bytes, from the base
   ShapeId shape = 0;
-  std::uint32_t layout = 0;   // in Plan::layouts
-  std::int64_t pattern = -1;  // of a periodic walk: arena memory for its run, repeated for a tile's length
+  std::uint32_t layout = 0;  // in Plan::layouts
+  // In tile groups: bytes of an element and from row to row (0 where rows are not cut); the scratch tile of
+  // what is gathered or lives in one; of a periodic walk the elements of its run, and arena memory for the
+  // run, repeated for a tile's length.
+  std::uint32_t bytes = 0, tile = 0;
+  std::int64_t row_bytes = 0, period = 0, pattern = -1;
 };
 
 // One kernel call, on whole values or on pieces.
@@ -82,7 +87,10 @@ struct Plan {
   std::vector<PlanStep> steps, parts;
   std::vector<PlanOutput> outputs;
   std::vector<PlanNumber> cells;  // by number
-  std::uint32_t tail = 0;         // from this step on nothing can fail, and donated memory is written
+  // A run's table of memory: the arena, nothing (for tiles and blocks, which each thread has of its own),
+  // then slots, outputs, constants, and numbers, each repeated to 64 bytes.
+  std::uint32_t place_in_table(Base base, std::uint32_t index) const;
+  std::uint32_t tail = 0;  // from this step on nothing can fail, and donated memory is written
   std::size_t arena_bytes = 0;
   std::size_t live_bytes_bound = 0;  // the largest sum of live bytes: no arena can be smaller
 };

@@ -211,17 +211,31 @@ class LayOut {
           known.emplace(o.layout.strides, static_cast<std::uint32_t>(plan_.layouts.size()));
       if (fresh) plan_.layouts.push_back(o.layout.strides);
       const bool in_block = s.base == Base::block;
-      plan_.operands.push_back({.base = s.base,
-                                .dtype = o.dtype,
-                                .walk = s.base == Base::tile ? Walk::tile : o.walk,
-                                .cut = o.cut,
-                                .index = s.index,
-                                .offset = (in_block || s.base == Base::arena ? s.offset : 0) +
-                                          o.layout.offset * static_cast<std::int64_t>(size_of(o.dtype)),
-                                .shape = o.shape,
-                                .layout = it->second,
-                                .pattern = patterns_[i]});
+      plan_.operands.push_back(
+          {.base = s.base,
+           .dtype = o.dtype,
+           .walk = s.base == Base::tile ? Walk::tile : o.walk,
+           .cut = o.cut,
+           .index = s.index,
+           .where = plan_.place_in_table(s.base, s.index),
+           .offset = (in_block || s.base == Base::arena ? s.offset : 0) +
+                     o.layout.offset * static_cast<std::int64_t>(size_of(o.dtype)),
+           .shape = o.shape,
+           .layout = it->second,
+           .bytes = static_cast<std::uint32_t>(size_of(o.dtype)),
+           .row_bytes = o.cut && o.walk == Walk::dense
+                            ? o.layout.strides[0] * static_cast<std::int64_t>(size_of(o.dtype))
+                            : 0,
+           .period = patterns_[i] >= 0 ? period(shape_of(o.shape), o.layout) : 0,
+           .pattern = patterns_[i]});
     }
+    for (const auto* steps : {&plan_.steps, &plan_.parts})
+      for (const PlanStep& s : *steps)
+        for (std::uint32_t c = s.first; s.rows == 0 && c < s.first + s.count; ++c)
+          for (std::uint32_t k = 0; k <= plan_.calls[c].inputs; ++k) {
+            PlanOperand& o = plan_.operands[plan_.calls[c].operands + k];
+            o.tile = o.walk == Walk::tile ? o.index : s.tiles + k;
+          }
   }
 
   Draft& d_;
@@ -231,6 +245,25 @@ class LayOut {
 };
 
 }  // namespace
+
+std::uint32_t Plan::place_in_table(Base base, std::uint32_t index) const {
+  const auto results = static_cast<std::uint32_t>(outputs.size());
+  const auto constants = static_cast<std::uint32_t>(program.constants.size());
+  switch (base) {
+    case Base::arena:
+      return 0;
+    case Base::slot:
+      return 2 + index;
+    case Base::output:
+      return 2 + program.slots + index;
+    case Base::constant:
+      return 2 + program.slots + results + index;
+    case Base::number:
+      return 2 + program.slots + results + constants + index;
+    default:
+      return 1;
+  }
+}
 
 void lay_out(Draft& draft) { LayOut(draft).run(); }
 

@@ -15,23 +15,6 @@ constexpr std::size_t tile_bytes = tile_elements * 8 + 128;
 
 }  // namespace
 
-std::byte* Bases::at(const PlanOperand& o) const {
-  switch (o.base) {
-    case Base::arena:
-      return arena + o.offset;
-    case Base::slot:
-      return slots[o.index] + o.offset;
-    case Base::output:
-      return outputs[o.index] + o.offset;
-    case Base::number:
-      return cells + std::size_t{o.index} * 64;
-    case Base::constant:
-      return constants[o.index]->data + o.offset;
-    default:
-      return nullptr;
-  }
-}
-
 View view_of(const Plan& plan, const PlanOperand& o, const Bases& bases, const Rows& rows) {
   View v{bases.at(o), {o.dtype, shape_of(o.shape)}, plan.layouts[o.layout]};
   if (o.base == Base::block) v.data = rows.scratch + o.offset;
@@ -47,69 +30,57 @@ View view_of(const Plan& plan, const PlanOperand& o, const Bases& bases, const R
 }
 
 TileRun::TileRun(const Plan& plan, const PlanStep& step, const Bases& bases)
-    : plan_(plan), bases_(bases), count_(step.count), numel_(0) {
-  numel_ =
-      shape_of(plan.operands[plan.calls[step.first].operands + plan.calls[step.first].inputs].shape).numel();
+    : plan_(plan), bases_(bases), count_(step.count) {
+  const PlanCall& first = plan.calls[step.first];
+  numel_ = shape_of(plan.operands[first.operands + first.inputs].shape).numel();
   const bool long_enough = count_ >= fewest_to_fetch && numel_ > 4 * tile_elements;
   const Isa now = isa();
-  std::uint32_t lane = 0;
   for (std::uint32_t m = 0; m < count_; ++m) {
     const PlanCall& call = plan.calls[step.first + m];
     const PlanOperand* const operands = &plan.operands[call.operands];
-    members_[m] = {nullptr, &call, lane, 1};
+    members_[m] = {nullptr, &call, operands, 1};
     if (const detail::MapTable* map = call.op->forward.map) {
-      const DType type = operands[map->mask_first].dtype;
-      members_[m].loop = map->rows[static_cast<std::size_t>(type)].run[static_cast<int>(now)];
-      members_[m].width = vector_bytes(now) / static_cast<std::int64_t>(size_of(type));
+      const PlanOperand& type = operands[map->mask_first];
+      members_[m].loop = map->rows[static_cast<std::size_t>(type.dtype)].run[static_cast<int>(now)];
+      members_[m].width = vector_bytes(now) / type.bytes;
     }
-    for (std::uint32_t k = 0; k <= call.inputs; ++k, ++lane) {
-      const PlanOperand& o = operands[k];
-      Lane& l = lanes_[lane];
-      l = {
-          bases.at(o),          static_cast<std::int64_t>(size_of(o.dtype)), 0, 0, &o, step.tiles + k, o.walk,
-          o.base == Base::block};
-      if (long_enough && o.walk == Walk::dense && k < call.inputs) streams(l);
-      if (o.walk == Walk::tile) l.tile = o.index;
-      if (l.in_block) l.data = nullptr;
-      if (o.cut && o.walk == Walk::dense) l.row_bytes = plan.layouts[o.layout][0] * l.bytes;
-      if (o.walk != Walk::periodic) continue;
-      const View v = view_of(plan, o, bases, {});
-      const std::int64_t elements = v.numel();
-      int axis = v.shape().rank();
-      l.period = 1;
-      while (axis > 0 &&
-             (v.shape()[axis - 1] == 1 || v.strides[static_cast<std::size_t>(axis - 1)] == l.period))
-        l.period *= v.shape()[--axis];
-      // The run, again and again: a tile that begins anywhere within it finds its elements side by side.
-      std::byte* const pattern = bases.arena + o.pattern;
-      const std::int64_t length = std::min(tile_elements, elements) + l.period;
-      for (std::int64_t at = 0; at < length; at += l.period)
-        std::memcpy(pattern + at * l.bytes, v.data,
-                    static_cast<std::size_t>(std::min(l.period, length - at) * l.bytes));
-      l.data = pattern;
+    for (std::uint32_t k = 0; k < call.inputs; ++k) {
+      if (operands[k].walk == Walk::periodic) repeat(operands[k]);
+      if (long_enough && operands[k].walk == Walk::dense) streams(operands[k]);
     }
   }
   if (stream_count_ < 3) stream_count_ = 0;
 }
 
-void TileRun::streams(const Lane& l) {
-  const bool known = std::any_of(streams_.begin(), streams_.begin() + stream_count_,
-                                 [&](const Lane* before) { return before->data == l.data; });
-  if (!l.in_block && !known && stream_count_ < most_streams) streams_[stream_count_++] = &l;
+// The run, again and again: a tile that begins anywhere within it finds its elements side by side.
+void TileRun::repeat(const PlanOperand& o) const {
+  const std::byte* const from = bases_.at(o);
+  std::byte* const pattern = bases_.arena + o.pattern;
+  const std::int64_t length = std::min(tile_elements, shape_of(o.shape).numel()) + o.period;
+  for (std::int64_t at = 0; at < length; at += o.period)
+    std::memcpy(pattern + at * o.bytes, from,
+                static_cast<std::size_t>(std::min(o.period, length - at) * o.bytes));
+}
+
+void TileRun::streams(const PlanOperand& o) {
+  const bool known = std::any_of(
+      streams_.begin(), streams_.begin() + stream_count_,
+      [&](const PlanOperand* before) { return before->where == o.where && before->offset == o.offset; });
+  if (o.base != Base::block && !known && stream_count_ < most_streams) streams_[stream_count_++] = &o;
 }
 
 // n elements, n at most a tile.
 void TileRun::run_member(const Member& m, const Piece* pieces, std::int64_t n) const {
   const std::uint32_t inputs = m.call->inputs;
-  const Lane* const lanes = &lanes_[m.lane];
+  const PlanOperand* const lanes = m.operands;
   if (!m.loop) {
     std::array<View, widest_member> in;
     for (std::uint32_t k = 0; k < inputs; ++k) {
-      in[k] = dense_view(pieces[k].data, {lanes[k].operand->dtype, Shape{n}});
+      in[k] = dense_view(pieces[k].data, {lanes[k].dtype, Shape{n}});
       if (lanes[k].walk == Walk::splat) in[k].strides[0] = 0;
     }
     m.call->op->forward.run({.in = {in.data(), inputs},
-                             .out = dense_view(pieces[inputs].data, {lanes[inputs].operand->dtype, Shape{n}}),
+                             .out = dense_view(pieces[inputs].data, {lanes[inputs].dtype, Shape{n}}),
                              .attrs = m.call->attributes});
     return;
   }
@@ -148,8 +119,8 @@ void TileRun::run_member(const Member& m, const Piece* pieces, std::int64_t n) c
 // longer.)
 void TileRun::fetch(std::int64_t at, std::int64_t end, std::uint32_t member, const Rows& rows) const {
   for (std::uint32_t i = 0; i < stream_count_; ++i) {
-    const Lane& l = *streams_[i];
-    const std::byte* const data = l.data + rows.begin * l.row_bytes + at * l.bytes;
+    const PlanOperand& l = *streams_[i];
+    const std::byte* const data = bases_.at(l) + rows.begin * l.row_bytes + at * l.bytes;
     const std::int64_t bytes = std::min(tile_elements, end - at) * l.bytes;
     const std::int64_t share = (tile_elements * l.bytes / count_ + 63) / 64 * 64;
     for (std::int64_t byte = member * share; byte < std::min(bytes, (member + 1) * share); byte += 64)
@@ -165,25 +136,25 @@ void TileRun::run(std::int64_t begin, std::int64_t end, const Rows& rows) const 
       const Member& member = members_[m];
       std::array<Piece, widest_member + 1> pieces;
       for (std::uint32_t k = 0; k <= member.call->inputs; ++k) {
-        const Lane& l = lanes_[member.lane + k];
+        const PlanOperand& l = member.operands[k];
         std::byte* const tile = tiles + l.tile * tile_bytes;
         std::byte* const data =
-            l.in_block ? rows.scratch + l.operand->offset : l.data + rows.begin * l.row_bytes;
+            l.base == Base::block ? rows.scratch + l.offset : bases_.at(l) + rows.begin * l.row_bytes;
         switch (l.walk) {
           case Walk::dense:
             pieces[k] = {data + at * l.bytes, false};
             break;
           case Walk::splat:
-            pieces[k] = {l.data, true};
+            pieces[k] = {data, true};
             break;
           case Walk::periodic:
-            pieces[k] = {l.data + at % l.period * l.bytes, false};
+            pieces[k] = {bases_.arena + l.pattern + at % l.period * l.bytes, false};
             break;
           case Walk::tile:
             pieces[k] = {tile, true};
             break;
           case Walk::gathered: {
-            const View from = view_of(plan_, *l.operand, bases_, rows);
+            const View from = view_of(plan_, l, bases_, rows);
             const StridedCopy copy(from, dense_view(nullptr, from.type));
             copy.run(at, at + n, from.data, 0, tile, at);
             pieces[k] = {tile, true};

@@ -8,15 +8,13 @@
 
 namespace opgrad {
 
-// Memory that a run has given to a plan's bases.
+// Memory that a run has given to a plan's bases: see Plan::place_in_table.
 struct Bases {
   std::byte* arena = nullptr;
-  std::vector<std::byte*> slots, outputs;
-  std::span<const BufferRef> constants;
-  std::byte* cells = nullptr;  // 64 bytes a number: the number, repeated
+  std::vector<std::byte*> table;
 
-  // Null for tiles and blocks, which each thread has of its own.
-  std::byte* at(const PlanOperand& o) const;
+  // Meaningless for tiles and blocks.
+  std::byte* at(const PlanOperand& o) const { return table[o.where] + o.offset; }
 };
 
 // The rows that a part of a row group works on; all of them elsewhere.
@@ -41,28 +39,19 @@ class TileRun {
   std::int64_t numel() const { return numel_; }
 
  private:
-  struct Lane {
-    std::byte* data;
-    std::int64_t bytes;  // of an element
-    std::int64_t period;
-    std::int64_t row_bytes;  // from row to row, where the rows are cut
-    const PlanOperand* operand;
-    std::uint32_t tile;
-    Walk walk;
-    bool in_block;
-  };
   struct Member {
     void (*loop)(const detail::Strip&);  // null: the kernel is called on views of a tile
     const PlanCall* call;
-    std::uint32_t lane;  // its first input's
-    std::int64_t width;  // elements of a pack
+    const PlanOperand* operands;  // its inputs and its result
+    std::int64_t width;           // elements of a pack
   };
   // Where a tile's elements are, and whether they may be read and written up to a whole pack.
   struct Piece {
     std::byte* data;
     bool padded;
   };
-  void streams(const Lane& l);
+  void repeat(const PlanOperand& o) const;
+  void streams(const PlanOperand& o);
   void fetch(std::int64_t at, std::int64_t end, std::uint32_t member, const Rows& rows) const;
   void run_member(const Member& m, const Piece* pieces, std::int64_t n) const;
 
@@ -73,9 +62,8 @@ class TileRun {
   std::array<Member, longest_group> members_;
   // Arrays whose next tiles are fetched ahead.
   static constexpr std::uint32_t most_streams = 8;
-  std::array<const Lane*, most_streams> streams_;
+  std::array<const PlanOperand*, most_streams> streams_;
   std::uint32_t stream_count_ = 0;
-  std::array<Lane, std::size_t{longest_group} * (widest_member + 1)> lanes_;
 };
 
 }  // namespace opgrad
