@@ -5,8 +5,10 @@
 
 namespace opgrad {
 
-// In rising order. Results have the same bits on each of them: the compiler may not contract a*b+c into one
-// rounding, and vector maths uses the variants without fused multiply-add.
+// In rising order. Elementwise results and reductions have the same bits on each of them: the compiler may
+// not contract a*b+c into one rounding, and vector maths uses the variants without fused multiply-add.
+// Products of f32 matrices and convolutions fuse where they can: equal bits with avx2 and avx512, others in
+// baseline.
 enum class Isa : std::uint8_t { baseline, avx2, avx512 };
 inline constexpr int isa_count = 3;
 

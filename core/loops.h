@@ -300,23 +300,36 @@ template <class C, class T, int N, int... k>
   }
 }
 
-// Columns do not meet, so any number of them may go together: 32 rows are folded from top to bottom, and
-// these results from top to bottom. `narrow` columns, fewer than a pack, are read in whole packs until less
-// than a pack is left of the array.
-template <class C, class T, int N, bool narrow, int... k>
+// Columns do not meet, so any number of them may go together: leaves of 32 rows are folded from top to
+// bottom, and these results from top to bottom. Where a few packs make a row, several leaves are under way at
+// once: one stream from memory, or one chain of operations, is slow. `narrow` columns, fewer than a pack, are
+// read in whole packs until less than a pack is left of the array.
+template <class C, class T, int N, bool narrow, int... p, int... k>
 [[gnu::always_inline]] inline void fold_strip(const T* in, std::int64_t rows, std::int64_t stride,
                                               std::int64_t columns, std::int64_t readable, T* out,
+                                              std::integer_sequence<int, p...>,
                                               std::integer_sequence<int, k...>) {
   using P = kernel::Pack<T, N>;
+  constexpr int packs = sizeof...(p), leaves = static_cast<int>(sizeof...(k)) / packs;
   const P identity = saturated<T>(C::identity);
-  P total[] = {((void)k, identity)...};
+  P total[] = {((void)p, identity)...};
   std::int64_t whole = rows;
   if constexpr (narrow) whole = readable < N ? 0 : std::min((readable - N) / stride + 1, rows);
-  for (std::int64_t begin = 0; begin < rows; begin += fold_leaf_rows) {
+  std::int64_t begin = 0;
+  if constexpr (leaves > 1) {
+    for (; begin + leaves * fold_leaf_rows <= rows; begin += leaves * fold_leaf_rows) {
+      P acc[] = {((void)k, identity)...};
+      const T* row = in + begin * stride;
+      for (std::int64_t r = 0; r < fold_leaf_rows; ++r, row += stride)
+        ((acc[k] = C{}(acc[k], P::load(row + k / packs * fold_leaf_rows * stride + k % packs * N))), ...);
+      ((total[k % packs] = C{}(total[k % packs], acc[k])), ...);
+    }
+  }
+  for (; begin < rows; begin += fold_leaf_rows) {
     const std::int64_t end = std::min(begin + fold_leaf_rows, rows);
-    P acc[] = {((void)k, identity)...};
+    P acc[] = {((void)p, identity)...};
     std::int64_t r = begin;
-    for (; r < std::min(end, whole); ++r) ((acc[k] = C{}(acc[k], P::load(in + r * stride + k * N))), ...);
+    for (; r < std::min(end, whole); ++r) ((acc[p] = C{}(acc[p], P::load(in + r * stride + p * N))), ...);
     if constexpr (narrow) {
       for (; r < end; ++r) {
         P last = identity;
@@ -324,26 +337,30 @@ template <class C, class T, int N, bool narrow, int... k>
         acc[0] = C{}(acc[0], last);
       }
     }
-    ((total[k] = C{}(total[k], acc[k])), ...);
+    ((total[p] = C{}(total[p], acc[p])), ...);
   }
   if constexpr (narrow)
     std::memcpy(out, &total[0].v, static_cast<std::size_t>(columns) * sizeof(T));
   else
-    (total[k].store(out + k * N), ...);
+    (total[p].store(out + p * N), ...);
 }
 template <class C, class T, int N>
 [[gnu::always_inline]] inline void fold_down(const T* in, std::int64_t rows, std::int64_t stride,
                                              std::int64_t columns, std::int64_t readable, T* out) {
+  using One = std::make_integer_sequence<int, 1>;
+  using Two = std::make_integer_sequence<int, 2>;
+  using Eight = std::make_integer_sequence<int, 8>;
   std::int64_t c = 0;
   for (; c + 8 * N <= columns; c += 8 * N)
-    fold_strip<C, T, N, false>(in + c, rows, stride, 8 * N, readable - c, out + c,
-                               std::make_integer_sequence<int, 8>{});
-  for (; c + N <= columns; c += N)
-    fold_strip<C, T, N, false>(in + c, rows, stride, N, readable - c, out + c,
-                               std::integer_sequence<int, 0>{});
+    fold_strip<C, T, N, false>(in + c, rows, stride, 8 * N, readable - c, out + c, Eight{}, Eight{});
+  for (; c + 2 * N <= columns; c += 2 * N)
+    fold_strip<C, T, N, false>(in + c, rows, stride, 2 * N, readable - c, out + c, Two{}, Eight{});
+  if (c + N <= columns) {
+    fold_strip<C, T, N, false>(in + c, rows, stride, N, readable - c, out + c, One{}, Eight{});
+    c += N;
+  }
   if (c < columns)
-    fold_strip<C, T, N, true>(in + c, rows, stride, columns - c, readable - c, out + c,
-                              std::integer_sequence<int, 0>{});
+    fold_strip<C, T, N, true>(in + c, rows, stride, columns - c, readable - c, out + c, One{}, One{});
 }
 
 template <class C, class T>

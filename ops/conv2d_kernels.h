@@ -28,7 +28,7 @@ struct ConvSizes {
 
 // y from x and w; w's gradient from x and y's; x's gradient from y's and w. T is float or double. Nothing
 // overlaps. The first and last give an image the same bits whatever images stand beside it, and tell
-// `finished` (null: nobody) of runs of whole pixels of some 64 KiB. The middle one needs
+// `finished` (null: nobody) of runs of whole pixels of some 64 to 160 KiB. The middle one needs
 // kernel_gradient_workspace bytes: at most 8 MiB, or one kernel (Winograd: 16/9 of it) with its channels
 // rounded up to 64 bytes. Sums are fused (one rounding a product) with AVX2 and AVX-512, whose bits are
 // equal, and not in the baseline. Each thread keeps buffers: of a kernel in the order of use (16/9 of it),

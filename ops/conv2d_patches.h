@@ -1,34 +1,69 @@
-// The patches of 4x4 pixels that Winograd's transforms read.
+// The tiles of 2x2 outputs that Winograd's products go over, in the order in which they do.
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cstdint>
 
-#include "conv2d_boxes.h"
 #include "conv2d_source.h"
 #include "conv2d_transforms.h"
 
 namespace opgrad {
 
-// Sets d and the steps of `patch` for the 4x4 pixels from (row, column) on, channels from `first` on: in the
-// image, or in a copy with zeros (of the thread's buffer 0) where they leave it. patch.channels is set.
-inline void find_patch(const Image<float>& image, std::int64_t row, std::int64_t column, std::int64_t first,
-                       PatchIn& patch) {
-  if (row >= 0 && column >= 0 && row + 4 <= image.rows && column + 4 <= image.columns) {
-    patch.d = image.data + (row * image.columns + column) * image.channels + first;
-    patch.line = image.columns * image.channels;
-    patch.pixel = image.channels;
-    return;
+// Images, results and pads of a convolution with 3x3 kernels.
+struct WinogradShape {
+  std::int64_t rows, columns, channels;
+  std::int64_t out_rows, out_columns, out_channels;
+  std::int64_t top, left;
+
+  // Where outputs are odd in number, the last line (column) of tiles has one output of its two, and needs
+  // three of the four products down (across), or one: where its second input is beyond the image, the others
+  // are of zeros.
+  std::int64_t products_down() const { return products(out_rows, rows, top); }
+  std::int64_t products_across() const { return products(out_columns, columns, left); }
+
+ private:
+  static std::int64_t products(std::int64_t outputs, std::int64_t inputs, std::int64_t pad) {
+    if (outputs % 2 == 0) return 4;
+    return outputs - pad >= inputs ? 1 : 3;
   }
-  float* to = thread_buffer<0, float>(16 * patch.channels);
-  patch.d = to;
-  patch.line = 4 * patch.channels;
-  patch.pixel = patch.channels;
-  for (std::int64_t r = row; r < row + 4; ++r)
-    for (std::int64_t c = column; c < column + 4; ++c, to += patch.channels)
-      if (r >= 0 && c >= 0 && r < image.rows && c < image.columns)
-        std::copy_n(image.data + (r * image.columns + c) * image.channels + first, patch.channels, to);
-      else
-        std::fill_n(to, patch.channels, 0.0f);
+};
+
+// Classes of tiles: short down; whole; short across; short in both. In this order the tiles that have a
+// product follow one another, whichever product it is.
+inline constexpr std::size_t winograd_classes = 4;
+// Where each class begins; the end last.
+using WinogradClasses = std::array<std::int64_t, winograd_classes + 1>;
+
+// Writes the tiles of lines [first, end), counted through all images, and of some columns (of tiles, too) to
+// `to`.
+inline WinogradClasses list_tiles(const WinogradShape& s, Range lines, Range columns, Patch* to) {
+  const std::int64_t down = (s.out_rows + 1) / 2, whole_down = s.out_rows / 2;
+  const std::int64_t whole_across = std::clamp(s.out_columns / 2, columns.begin, columns.end);
+  const auto cut = [](std::int64_t n) { return static_cast<std::int8_t>(std::clamp<std::int64_t>(n, 0, 4)); };
+  WinogradClasses begin{};
+  Patch* next = to;
+  for (std::size_t c = 0; c < winograd_classes; ++c) {
+    begin[c] = next - to;
+    const bool short_down = c == 0 || c == 3;
+    const Range across = c < 2 ? Range{columns.begin, whole_across} : Range{whole_across, columns.end};
+    if (short_down && whole_down == down) continue;
+    for (std::int64_t line = lines.begin; line < lines.end; ++line) {
+      const std::int64_t image = line / down, tile = line % down;
+      if ((tile == whole_down) != short_down) continue;
+      const std::int64_t row = 2 * tile - s.top;
+      for (std::int64_t j = across.begin; j < across.end; ++j) {
+        const std::int64_t column = 2 * j - s.left;
+        *next++ = {((image * s.rows + row) * s.columns + column) * s.channels,
+                   ((image * s.out_rows + 2 * tile) * s.out_columns + 2 * j) * s.out_channels,
+                   cut(-row),
+                   cut(s.rows - row),
+                   cut(-column),
+                   cut(s.columns - column)};
+      }
+    }
+  }
+  begin[winograd_classes] = next - to;
+  return begin;
 }
 
 }  // namespace opgrad

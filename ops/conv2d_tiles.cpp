@@ -36,7 +36,7 @@ struct Forward {
         for (int p = 0; p < height; ++p)
 #pragma GCC unroll 4
           for (int v = 0; v < packs; ++v) sum[p][v] = Pack<T, N>(T{});
-        const T* w = a.w;
+        const T* w = a.w + tile * a.w_tile;
         for (Size g = 0; g < a.segments; ++g) {
           const T* x = first + a.offsets[g];
           for (const T* end = x + a.length; x != end; ++x, w += a.width) {

@@ -26,6 +26,7 @@ struct ForwardTiles {
   std::int64_t last;    // where the last vector goes in y; it may overlap the one before
   std::int64_t lanes;   // of the last vector; less than all only where it is the only one
   std::int64_t tiles;
+  std::int64_t w_tile = 0;  // elements from the w of one tile to that of the next
 };
 template <class T>
 using ForwardFunction = void (*)(const ForwardTiles<T>*);

@@ -20,27 +20,39 @@ namespace opgrad {
 // All work on `channels` channels, at least 16 of them, and move the last vector back to end with them.
 // Matrices of the 16 products are `apart` elements from one another.
 
-// to = B' d B for the patch at d, whose lines are `line` and whose pixels `pixel` elements apart.
-struct PatchIn {
-  const float* d;
-  std::int64_t line, pixel, channels;
-  float* to;
-  std::int64_t apart;
+// A tile: 4x4 inputs from element `in` of x on, of which lines [top, bottom) and columns [left, right) are in
+// the image, the others count as zeros; and 2x2 outputs from element `out` of y on.
+struct Patch {
+  std::int64_t in, out;
+  std::int8_t top, bottom, left, right;
 };
-// y = A' m A; of the 2x2 only `rows` x `columns` are stored.
+// to = B' d B for each tile; lines are `line`, pixels `pixel`, results `step` elements apart.
+struct PatchIn {
+  const float* x;
+  std::int64_t line, pixel, channels;
+  const Patch* tiles;
+  std::int64_t count;
+  float* to;
+  std::int64_t step, apart;
+};
+// y = A' m A for each tile. Of the products 4 are there down and across, or, of tiles that have one output of
+// two, 3, or 1: then the others are 0.
 struct PatchOut {
   const float* m;
-  std::int64_t apart;
+  std::int64_t step, apart;
   float* y;
-  std::int64_t line, pixel, vectors, last;  // vector v goes to y + v*lanes, the last to y + last
-  std::int64_t rows, columns;
+  const Patch* tiles;
+  std::int64_t count, line, pixel, vectors, last;  // vector v goes to y + v*lanes, the last to y + last
+  std::int64_t products_down, products_across;
 };
-// to = A dy A'; of the 2x2 only `rows` x `columns` are there. Vectors lie side by side in `to`.
+// to = A dy A' for each tile; of the 2x2 only `rows` x `columns` are there. Vectors lie side by side in `to`.
 struct DeltaIn {
   const float* dy;
-  std::int64_t line, pixel, channels, rows, columns;
+  std::int64_t line, pixel, channels;
+  const Patch* tiles;
+  std::int64_t count, rows, columns;
   float* to;
-  std::int64_t apart;
+  std::int64_t step, apart;
 };
 // to = G g G' for `vectors` vectors; taps are `tap` elements apart.
 struct KernelIn {

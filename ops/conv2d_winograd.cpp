@@ -14,22 +14,31 @@ namespace {
 
 using Size = std::int64_t;
 
-constexpr Size box_bytes = 192 << 10;  // of transformed input
+constexpr Size box_bytes = 160 << 10;  // of the result
 
 struct Problem {
-  Size batch, rows, columns, in, out_rows, out_columns, out, top, left;
+  Size batch, in, out;
+  WinogradShape shape;
   const float *x, *w;
   float* y;
   bool turned;  // w is [3][3][out][in], to be turned by half a turn
 
   Size lanes = 0, vectors = 0;
   int packs = 0;
+  Size height = 0;                 // the most tiles of a chunk
   const float* kernels = nullptr;  // transformed: [block][16][in][channels of the block]
 
   Size blocks() const { return divide_up(vectors, packs); }
   Size vectors_of(Size block) const { return std::min<Size>(packs, vectors - block * packs); }
   Size channel(Size vector) const { return std::min(vector * lanes, out - lanes); }
   const float* kernels_of(Size block) const { return kernels + 16 * in * block * packs * lanes; }
+};
+
+// Tiles of one class that are computed together: the 16 products of a block of their channels never leave the
+// nearest cache.
+struct Chunk {
+  const Patch* first;
+  Size tiles, down, across;  // products down and across
 };
 
 // Transforms rows [first, end) of the input channels of a block.
@@ -66,58 +75,71 @@ void transform_kernels(Problem& p) {
   });
 }
 
+// The 16 products of some tiles of one class and one block of channels, and the outputs.
+void compute(const Problem& p, const Chunk& c, Size block, const float* inputs, float* products) {
+  const Size count = p.vectors_of(block), width = count * p.lanes, first = block * p.packs * p.lanes;
+  const Size offset = 0;
+  const auto run = forward_tile<float>(static_cast<int>(count), static_cast<int>(c.tiles));
+  ForwardTiles<float> a{.x = inputs,
+                        .step = p.in,
+                        .offsets = &offset,
+                        .segments = 1,
+                        .length = p.in,
+                        .w = p.kernels_of(block),
+                        .width = width,
+                        .y = products,
+                        .y_step = width,
+                        .last = width - p.lanes,
+                        .lanes = p.lanes,
+                        .tiles = c.across == 4 ? 4 * c.down : c.across,
+                        .w_tile = p.in * width};
+  if (c.across == 4) {
+    run(&a);
+  } else {
+    for (Size i = 0; i < c.down; ++i) {
+      run(&a);
+      a.x += 4 * c.tiles * a.step;
+      a.y += 4 * c.tiles * a.y_step;
+      a.w += 4 * a.w_tile;
+    }
+  }
+  const PatchOut out{products,
+                     width,
+                     c.tiles * width,
+                     p.y + first,
+                     c.first,
+                     c.tiles,
+                     p.shape.out_columns * p.out,
+                     p.out,
+                     count,
+                     p.channel(block * p.packs + count - 1) - first,
+                     c.down,
+                     c.across};
+  transform<PatchOut>()(&out);
+}
+
 // A box of tiles of 2x2 outputs.
 void compute(const Problem& p, const Box& box) {
-  const Size down = box.end_row - box.first_row, across = box.end_column - box.first_column;
-  const Size tiles = (box.end_image - box.first_image) * down * across;
-  float* inputs = thread_buffer<2, float>(16 * tiles * p.in);
-  float* products = thread_buffer<3, float>(16 * tiles * p.packs * p.lanes);
-
-  const auto each_tile = [&](auto use) {
-    Size tile = 0;
-    for (Size image = box.first_image; image < box.end_image; ++image)
-      for (Size i = box.first_row; i < box.end_row; ++i)
-        for (Size j = box.first_column; j < box.end_column; ++j) use(tile++, image, 2 * i, 2 * j);
-  };
+  const WinogradShape& s = p.shape;
+  const Size down = divide_up(s.out_rows, 2), rows = box.end_row - box.first_row;
+  const Size images = box.end_image - box.first_image, columns = box.end_column - box.first_column;
+  Patch* tiles = thread_buffer<0, Patch>(images * rows * columns);
+  const Size line = box.first_image * down + box.first_row;
+  // A box of several images has all their lines.
+  const auto begin = list_tiles(s, {line, line + images * rows}, {box.first_column, box.end_column}, tiles);
+  float* inputs = thread_buffer<2, float>(16 * p.height * p.in);
+  float* products = thread_buffer<3, float>(16 * p.height * p.packs * p.lanes);
   const auto patch_in = transform<PatchIn>();
-  each_tile([&](Size tile, Size image, Size i, Size j) {
-    PatchIn patch{nullptr, 0, 0, p.in, inputs + tile * p.in, tiles * p.in};
-    const Image<float> from{p.x + image * p.rows * p.columns * p.in, p.rows, p.columns, p.in};
-    find_patch(from, i - p.top, j - p.left, 0, patch);
-    patch_in(&patch);
-  });
-
-  const auto patch_out = transform<PatchOut>();
-  const Size offset = 0;
-  for (Size block = 0; block < p.blocks(); ++block) {
-    const Size count = p.vectors_of(block), width = count * p.lanes, first = block * p.packs * p.lanes;
-    const float* kernels = p.kernels_of(block);
-    const LineTiles<float> run(static_cast<int>(count), tiles);
-    for (Size m = 0; m < 16; ++m)
-      run({.x = inputs + m * tiles * p.in,
-           .step = p.in,
-           .offsets = &offset,
-           .segments = 1,
-           .length = p.in,
-           .w = kernels + m * p.in * width,
-           .width = width,
-           .y = products + m * tiles * width,
-           .y_step = width,
-           .last = width - p.lanes,
-           .lanes = p.lanes,
-           .tiles = 0});
-    each_tile([&](Size tile, Size image, Size i, Size j) {
-      const PatchOut patch{products + tile * width,
-                           tiles * width,
-                           p.y + ((image * p.out_rows + i) * p.out_columns + j) * p.out + first,
-                           p.out_columns * p.out,
-                           p.out,
-                           count,
-                           p.channel(block * p.packs + count - 1) - first,
-                           std::min<Size>(2, p.out_rows - i),
-                           std::min<Size>(2, p.out_columns - j)};
-      patch_out(&patch);
-    });
+  for (std::size_t k = 0; k < winograd_classes; ++k) {
+    const Size first = begin[k], n = begin[k + 1] - first, chunks = divide_up(n, p.height);
+    for (Size i = 0; i < chunks; ++i) {
+      const Size from = first + i * n / chunks, end = first + (i + 1) * n / chunks;
+      const Chunk c{tiles + from, end - from, k == 0 || k == 3 ? s.products_down() : 4,
+                    k >= 2 ? s.products_across() : 4};
+      const PatchIn in{p.x, s.columns * p.in, p.in, p.in, c.first, c.tiles, inputs, p.in, c.tiles * p.in};
+      patch_in(&in);
+      for (Size block = 0; block < p.blocks(); ++block) compute(p, c, block, inputs, products);
+    }
   }
 }
 
@@ -125,21 +147,22 @@ void correlate(Problem p, const Finished* finished) {
   p.lanes = tile_lanes(sizeof(float));
   p.vectors = divide_up(p.out, p.lanes);
   p.packs = 2;
+  p.height = tile_height(p.packs);
   transform_kernels(p);
-  const Size tile = 16 * p.in * static_cast<Size>(sizeof(float));
-  const Boxes boxes(p.batch, divide_up(p.out_rows, 2), divide_up(p.out_columns, 2),
-                    std::max<Size>(14, box_bytes / tile), 6);
+  const Size tile = 4 * p.out * static_cast<Size>(sizeof(float));
+  const Boxes boxes(p.batch, divide_up(p.shape.out_rows, 2), divide_up(p.shape.out_columns, 2),
+                    std::clamp<Size>(box_bytes / tile, 28, 160), 12);
   parallel_for(boxes.count(), [&](Size i) {
     const Box box = boxes[i];
     compute(p, box);
     if (!finished) return;
     const auto report = [&](Size begin, Size end) { (*finished)(begin * p.out, end * p.out); };
-    const Size row = 2 * box.first_row, end_row = std::min(2 * box.end_row, p.out_rows);
-    const Size first = (box.first_image * p.out_rows + row) * p.out_columns;
-    const Size end = ((box.end_image - 1) * p.out_rows + end_row) * p.out_columns;
-    const Size column = 2 * box.first_column, end_column = std::min(2 * box.end_column, p.out_columns);
-    if (column == 0 && end_column == p.out_columns) return report(first, end);
-    for (Size line = first; line < end; line += p.out_columns) report(line + column, line + end_column);
+    const Size row = 2 * box.first_row, end_row = std::min(2 * box.end_row, p.shape.out_rows);
+    const Size first = (box.first_image * p.shape.out_rows + row) * p.shape.out_columns;
+    const Size end = ((box.end_image - 1) * p.shape.out_rows + end_row) * p.shape.out_columns;
+    const Size column = 2 * box.first_column, end_column = std::min(2 * box.end_column, p.shape.out_columns);
+    if (column == 0 && end_column == p.shape.out_columns) return report(first, end);
+    for (Size line = first; line < end; line += p.shape.out_columns) report(line + column, line + end_column);
   });
 }
 
@@ -152,15 +175,27 @@ bool winograd_fits(const ConvSizes& s) {
 
 void winograd_forward(const ConvSizes& s, const float* x, const float* w, float* y,
                       const Finished* finished) {
-  correlate(
-      {s.batch, s.rows, s.columns, s.in, s.out_rows, s.out_columns, s.out, s.top, s.left, x, w, y, false},
-      finished);
+  correlate({s.batch,
+             s.in,
+             s.out,
+             {s.rows, s.columns, s.in, s.out_rows, s.out_columns, s.out, s.top, s.left},
+             x,
+             w,
+             y,
+             false},
+            finished);
 }
 
 void winograd_input_gradient(const ConvSizes& s, const float* delta, const float* w, float* x,
                              const Finished* finished) {
-  correlate({s.batch, s.out_rows, s.out_columns, s.out, s.rows, s.columns, s.in, 2 - s.top, 2 - s.left, delta,
-             w, x, true},
+  correlate({s.batch,
+             s.out,
+             s.in,
+             {s.out_rows, s.out_columns, s.out, s.rows, s.columns, s.in, 2 - s.top, 2 - s.left},
+             delta,
+             w,
+             x,
+             true},
             finished);
 }
 

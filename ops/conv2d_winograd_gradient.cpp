@@ -16,6 +16,8 @@ using Size = std::int64_t;
 constexpr Size most_groups = 8, least_tiles = 128;
 constexpr Size partial_bytes = Size{8} << 20;  // for all groups together
 constexpr Size box_bytes = 448 << 10;          // of transformed inputs and deltas
+// Between the matrices of the products, which else would share few sets of the cache.
+constexpr Size gap_in = 80, gap_delta = 48;
 
 // Groups of tile rows, and pieces of the input channels where that leaves few groups.
 struct Cut {
@@ -38,54 +40,62 @@ struct Job {
   float* sum;                    // [16][in][width], of which this piece's rows are written
 };
 
-// Adds what tiles [first, end) of all images give; `fresh` where the sums count as 0.
-void add_tiles(const Job& j, Size first, Size end, bool fresh) {
+// Adds what tiles of some lines, counted through all images, and of some columns give; `fresh` where the sums
+// count as 0.
+void add_tiles(const Job& j, Range lines, Range columns, bool fresh) {
   const ConvSizes& s = j.s;
-  const Size tiles = end - first, lanes = tile_lanes(sizeof(float)), width = j.cut.width;
-  float* inputs = thread_buffer<2, float>(16 * tiles * j.channels);
-  float* deltas = thread_buffer<3, float>(16 * tiles * width);
-  const auto patch_in = transform<PatchIn>();
-  const auto delta_in = transform<DeltaIn>();
-  for (Size t = first; t < end; ++t) {
-    const Size column = t % j.cut.across * 2, row = t / j.cut.across % j.cut.down * 2;
-    const Size image = t / j.cut.across / j.cut.down;
-    PatchIn patch{nullptr, 0, 0, j.channels, inputs + (t - first) * j.channels, tiles * j.channels};
-    find_patch({j.x + image * s.rows * s.columns * s.in, s.rows, s.columns, s.in}, row - s.top,
-               column - s.left, j.first_channel, patch);
-    patch_in(&patch);
-    const DeltaIn delta{j.delta + ((image * s.out_rows + row) * s.out_columns + column) * s.out,
+  const WinogradShape shape{s.rows, s.columns, s.in, s.out_rows, s.out_columns, s.out, s.top, s.left};
+  const Size tiles = (lines.end - lines.begin) * (columns.end - columns.begin),
+             lanes = tile_lanes(sizeof(float)), width = j.cut.width;
+  Patch* list = thread_buffer<0, Patch>(tiles);
+  const WinogradClasses begin = list_tiles(shape, lines, columns, list);
+  const Size apart_in = tiles * j.channels + gap_in, apart_delta = tiles * width + gap_delta;
+  float* inputs = thread_buffer<2, float>(16 * apart_in);
+  float* deltas = thread_buffer<3, float>(16 * apart_delta);
+  const PatchIn in{
+      j.x + j.first_channel, s.columns * s.in, s.in, j.channels, list, tiles, inputs, j.channels, apart_in};
+  transform<PatchIn>()(&in);
+  for (std::size_t k = 0; k < winograd_classes; ++k) {
+    const DeltaIn delta{j.delta,
                         s.out_columns * s.out,
                         s.out,
                         s.out,
-                        std::min<Size>(2, s.out_rows - row),
-                        std::min<Size>(2, s.out_columns - column),
-                        deltas + (t - first) * width,
-                        tiles * width};
-    delta_in(&delta);
+                        list + begin[k],
+                        begin[k + 1] - begin[k],
+                        k == 0 || k == 3 ? 1 : 2,
+                        k >= 2 ? 1 : 2,
+                        deltas + begin[k] * width,
+                        width,
+                        apart_delta};
+    transform<DeltaIn>()(&delta);
   }
   const Size vectors = divide_up(s.out, lanes), most = tile_packs() == 4 && vectors > 2 ? 4 : 2;
-  for (Size m = 0; m < 16; ++m)
+  for (Size m = 0; m < 16; ++m) {
+    // Of the tiles that have this product.
+    const bool whole_down = m / 4 >= shape.products_down(), whole_across = m % 4 >= shape.products_across();
+    const Size from = begin[whole_down ? 1 : 0], to = begin[whole_across ? 2 : whole_down ? 3 : 4];
     for (Size v = 0; v < vectors; v += most) {
       const Size packs = std::min(most, vectors - v);
       const Size count = divide_up(j.channels, tile_height(static_cast<int>(packs)));
       for (Size i = 0; i < count; ++i) {
         const Size k = i * j.channels / count, height = (i + 1) * j.channels / count - k;
-        const GradientTile<float> tile{.x = inputs + m * tiles * j.channels + k,
+        const GradientTile<float> tile{.x = inputs + m * apart_in + from * j.channels + k,
                                        .x_step = j.channels,
                                        .x_line = 0,
                                        .offsets = nullptr,
-                                       .d = deltas + m * tiles * width + v * lanes,
+                                       .d = deltas + m * apart_delta + from * width + v * lanes,
                                        .d_step = width,
                                        .d_line = 0,
                                        .last = (packs - 1) * lanes,
                                        .lines = 1,
-                                       .pixels = tiles,
+                                       .pixels = to - from,
                                        .sum = j.sum + (m * s.in + j.first_channel + k) * width + v * lanes,
                                        .width = width,
                                        .fresh = fresh};
         gradient_tile<float>(static_cast<int>(packs), static_cast<int>(height), false)(&tile);
       }
     }
+  }
 }
 
 }  // namespace
@@ -101,14 +111,18 @@ void winograd_kernel_gradient(const ConvSizes& s, const float* x, const float* d
     const Size end = piece + 1 == cut.pieces ? s.in : (piece + 1) * (s.in / 16) / cut.pieces * 16;
     const Job job{s, cut, x, delta, begin, end - begin, workspace + 16 * group * matrix};
     const auto start = [&](Size g) {
-      return s.batch >= cut.groups ? g * s.batch / cut.groups * cut.down * cut.across
-                                   : g * s.batch * cut.down / cut.groups * cut.across;
+      return s.batch >= cut.groups ? g * s.batch / cut.groups * cut.down
+                                   : g * s.batch * cut.down / cut.groups;
     };
-    const Size first = start(group), last = start(group + 1);
+    const Size first = start(group), lines = start(group + 1) - first;
     const Size fitting = std::max<Size>(14, box_bytes / (64 * (job.channels + cut.width)));
-    const Size boxes = divide_up(last - first, fitting);
+    const Size pieces = divide_up(cut.across, fitting);  // of a line
+    const Size boxes =
+        pieces > 1 ? lines : std::clamp<Size>((lines * cut.across + fitting / 2) / fitting, 1, lines);
     for (Size b = 0; b < boxes; ++b)
-      add_tiles(job, first + b * (last - first) / boxes, first + (b + 1) * (last - first) / boxes, b == 0);
+      for (Size c = 0; c < pieces; ++c)
+        add_tiles(job, {first + b * lines / boxes, first + (b + 1) * lines / boxes},
+                  {c * cut.across / pieces, (c + 1) * cut.across / pieces}, b == 0 && c == 0);
   });
   parallel_ranges(s.in, std::max<Size>(1, 512 / cut.width), [&](Size first, Size end) {
     const auto run = transform<KernelOut>();

@@ -6,25 +6,15 @@
 // winners anew, which costs no more than to read where they were.
 #include <fmt/format.h>
 
-#include <algorithm>
-
-#include "../core/parallel.h"
 #include "define.h"
 #include "example_rules.h"
-#include "vectors.h"
+#include "pool2d_kernels.h"
 
 namespace opgrad {
 
 using fmt::format;
 
 namespace {
-
-struct Pool2DAttributes {
-  std::array<std::int64_t, 2> size{}, strides{};
-  static constexpr auto fields() {
-    return std::tuple{field("size", &Pool2DAttributes::size), field("strides", &Pool2DAttributes::strides)};
-  }
-};
 
 // ------------------------------------------------------------------------------------------------ shape
 // rules
@@ -64,104 +54,6 @@ void check_second(const Call& call, const char* what, const Shape& expected) {
                    field_text(a.size), field_text(a.strides)));
 }
 
-// ------------------------------------------------------------------------------------------------ kernels
-
-struct PoolSizes {
-  std::int64_t batch, rows, columns, channels, out_rows, out_columns;
-  std::array<std::int64_t, 2> size, strides;
-};
-PoolSizes sizes_of(const Shape& x, const Shape& y, const Pool2DAttributes& a) {
-  return {x[0], x[1], x[2], x[3], y[1], y[2], a.size, a.strides};
-}
-
-enum class Pool { forward, gradient, pick };
-
-// One image. `values` is dy for the gradient, v for pick. Tails of channels are done as packs of one.
-template <class T, Pool what>
-struct PoolImage {
-  // N channels of one window whose first pixel is x.
-  template <int N>
-  [[gnu::always_inline]] static void window(const PoolSizes& s, const T* x, const T* values, T* out,
-                                            bool overlaps) {
-    using P = kernel::Pack<T, N>;
-    using Index = kernel::Pack<typename P::I, N>;
-    P best = P::load(x), picked = what == Pool::pick ? P::load(values) : P(T{});
-    // Counted in packs, since GCC spreads a whole number over a pack lane by lane.
-    const Index one = 1;
-    Index index = 0, tap = 0;
-    for (std::int64_t m = 0; m < s.size[0]; ++m) {
-      for (std::int64_t n = 0; n < s.size[1]; ++n, tap = tap + one) {
-        const std::int64_t offset = (m * s.columns + n) * s.channels;
-        const P value = P::load(x + offset);
-        // Greater than the best so far, or the first NaN.
-        const auto wins = (!(value <= best)) & (best == best);
-        best = select(wins, value, best);
-        if constexpr (what == Pool::gradient) index = select(wins, tap, index);
-        if constexpr (what == Pool::pick) picked = select(wins, P::load(values + offset), picked);
-      }
-    }
-    if constexpr (what == Pool::forward) best.store(out);
-    if constexpr (what == Pool::pick) picked.store(out);
-    if constexpr (what == Pool::gradient) {
-      const P dy = P::load(values), zero = T{};
-      tap = 0;
-      for (std::int64_t m = 0; m < s.size[0]; ++m) {
-        for (std::int64_t n = 0; n < s.size[1]; ++n, tap = tap + one) {
-          T* to = out + (m * s.columns + n) * s.channels;
-          const P share = select(index == tap, dy, zero);
-          if (overlaps)
-            (P::load(to) + share).store(to);
-          else
-            share.store(to);
-        }
-      }
-    }
-  }
-  template <int bytes>
-  [[gnu::always_inline]] static void run(const PoolSizes* s, const T* x, const T* values, T* out,
-                                         bool overlaps) {
-    constexpr int N = bytes / static_cast<int>(sizeof(T));
-    for (std::int64_t i = 0; i < s->out_rows; ++i) {
-      for (std::int64_t j = 0; j < s->out_columns; ++j) {
-        const std::int64_t in = (i * s->strides[0] * s->columns + j * s->strides[1]) * s->channels;
-        const std::int64_t pixel = (i * s->out_columns + j) * s->channels;
-        const std::int64_t from = what == Pool::pick ? in : pixel, to = what == Pool::gradient ? in : pixel;
-        std::int64_t c = 0;
-        for (; c + N <= s->channels; c += N)
-          window<N>(*s, x + in + c, values + from + c, out + to + c, overlaps);
-        for (; c < s->channels; ++c) window<1>(*s, x + in + c, values + from + c, out + to + c, overlaps);
-      }
-    }
-  }
-};
-
-template <Pool what>
-void pool_kernel(const KernelArgs& k) {
-  if (k.out.numel() == 0) return;  // of any number of images without channels
-  const Shape& y = what == Pool::gradient ? k.in[1].shape() : k.out.shape();
-  const PoolSizes s = sizes_of(k.in[0].shape(), y, k.attributes<Pool2DAttributes>());
-  dispatch_float(k.out.dtype(), [&]<class T>() {
-    const std::int64_t image = s.rows * s.columns * s.channels,
-                       small = s.out_rows * s.out_columns * s.channels;
-    const bool overlaps = s.strides[0] < s.size[0] || s.strides[1] < s.size[1];
-    const bool covered =
-        s.strides == s.size && s.rows == s.out_rows * s.size[0] && s.columns == s.out_columns * s.size[1];
-    parallel_ranges(s.batch, std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, image)),
-                    [&](std::int64_t first, std::int64_t end) {
-                      for (std::int64_t b = first; b < end; ++b) {
-                        const T* x = k.in[0].as<T>() + b * image;
-                        const T* values = what == Pool::forward    ? x
-                                          : what == Pool::gradient ? k.in[1].as<T>() + b * small
-                                                                   : k.in[1].as<T>() + b * image;
-                        T* out = k.out.as<T>() + b * (what == Pool::gradient ? image : small);
-                        // Where windows tile x, each element is written once.
-                        if (what == Pool::gradient && !covered) std::fill_n(out, image, T{});
-                        in_vectors<PoolImage<T, what>>(&s, x, values, out, overlaps);
-                      }
-                    });
-  });
-}
-
 // ------------------------------------------------------------------------------------------------ nodes
 
 Tensor node(const Op& op, const Tensor& x, const Tensor& second, const Pool2DAttributes& a) {
@@ -187,7 +79,7 @@ constinit const Op records::max_pool2d_op{
         [](const Call& call) {
           return Result{call.dtype(0), pooled(call)};
         },
-    .forward = pool_kernel<Pool::forward>,
+    .forward = pool2d_forward,
     .backward =
         [](const Tensor& y, const Tensor& dy, Wanted) {
           return Grads{
@@ -264,7 +156,7 @@ constinit const Op records::max_pool2d_gradient_op{
           check_second(call, "dy", pooled(call));
           return Result{call.dtype(0), call.shape_id(0)};
         },
-    .forward = pool_kernel<Pool::gradient>,
+    .forward = pool2d_gradient,
     .backward =
         [](const Tensor& y, const Tensor& dy, Wanted wanted) {
           return Grads{
@@ -337,7 +229,7 @@ constinit const Op records::max_pool2d_pick_op{
           check_second(call, "v", call.shape(0));
           return Result{call.dtype(0), y};
         },
-    .forward = pool_kernel<Pool::pick>,
+    .forward = pool2d_pick,
     .backward =
         [](const Tensor& y, const Tensor& dy, Wanted wanted) {
           return Grads{wanted(0) ? zeros_like(y.input(0)) : Tensor(),

@@ -126,6 +126,18 @@ Trio<T> kernels(const ConvSizes& s, const Inputs<T>& in) {
   return r;
 }
 
+// By Winograd's algorithm, whichever is chosen.
+Trio<float> by_winograd(const ConvSizes& s, const Inputs<float>& in) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  Trio<float> r{std::vector<float>(in.d.size(), nan), std::vector<float>(in.w.size(), nan),
+                std::vector<float>(in.x.size(), nan)};
+  std::vector<float> workspace(winograd_gradient_workspace(s) / sizeof(float), nan);
+  winograd_forward(s, in.x.data(), in.w.data(), r.y.data(), nullptr);
+  winograd_kernel_gradient(s, in.x.data(), in.d.data(), r.w.data(), workspace.data());
+  winograd_input_gradient(s, in.d.data(), in.w.data(), r.x.data(), nullptr);
+  return r;
+}
+
 // Calls f with each instruction set that this machine has, and with Winograd's algorithm on and off.
 template <class F>
 void everywhere(F f) {
@@ -306,15 +318,37 @@ TEST_CASE("Winograd's algorithm stays within the error that its header states") 
     CAPTURE(text(s));
     const Inputs<float> inputs(s, Normal());
     const Trio<double> right = loops<double>(s, inputs);
-    Trio<float> got{std::vector<float>(inputs.d.size()), std::vector<float>(inputs.w.size()),
-                    std::vector<float>(inputs.x.size())};
-    std::vector<float> workspace(winograd_gradient_workspace(s) / sizeof(float));
-    winograd_forward(s, inputs.x.data(), inputs.w.data(), got.y.data(), nullptr);
-    winograd_kernel_gradient(s, inputs.x.data(), inputs.d.data(), got.w.data(), workspace.data());
-    winograd_input_gradient(s, inputs.d.data(), inputs.w.data(), got.x.data(), nullptr);
+    const Trio<float> got = by_winograd(s, inputs);
     CHECK(error_of(got.y, right.y) < 1e-6);
     CHECK(error_of(got.w, right.w) < 1e-6);
     CHECK(error_of(got.x, right.x) < 1e-6);
+  }
+}
+
+TEST_CASE("Winograd's tiles that are short, or beyond the image, equal the loops") {
+  const Isa before = isa();
+  for (Size rows = 3; rows <= 6; ++rows)
+    for (Size columns = 3; columns <= 6; ++columns)
+      for (Size top = 0; top <= 3; ++top)
+        for (Size left = 0; left <= 3; ++left) {
+          // The pads below and on the right differ from those above and on the left.
+          const ConvSizes s = sizes(3, rows, columns, 16, 18, {3, 3, {1, 1}, {1, 1}, {top, 2, left, 1}});
+          const Inputs<float> inputs(s, SmallIntegers());
+          const Trio<float> right = loops<float>(s, inputs);
+          for (int i = 0; i <= static_cast<int>(best_isa()); ++i) {
+            set_isa(static_cast<Isa>(i));
+            CAPTURE(text(s));
+            CHECK(by_winograd(s, inputs) == right);
+          }
+        }
+  set_isa(before);
+}
+
+TEST_CASE("Winograd's kernel gradient of lines longer than a box equals the loops") {
+  for (const ConvSizes& s : {sizes(2, 5, 900, 16, 16, {3, 3}), sizes(1, 7, 61, 300, 17, {3, 3})}) {
+    CAPTURE(text(s));
+    const Inputs<float> inputs(s, SmallIntegers());
+    CHECK(by_winograd(s, inputs).w == loops<float>(s, inputs).w);
   }
 }
 

@@ -53,6 +53,8 @@ const Reduction reductions[] = {
     {{1000, 1}, {1, 1}},
     {{700, 17}, {1, 17}},
     {{700, 64}, {1, 64}},
+    {{700, 43}, {1, 43}},
+    {{3, 300, 27}, {3, 1, 27}},
     {{20, 300}, {1, 300}},
     {{600, 150}, {1, 150}},
     {{4, 6, 6, 5}, {1, 1, 1, 5}},
@@ -135,6 +137,45 @@ TEST_CASE_TEMPLATE("a sum has the same bits for any strides, instructions and th
         for (auto& s : gaps.strides) s *= 2;
         reduce_sum(strided, gaps);
         for (std::size_t k = 0; k < y.size(); ++k) CHECK(spread[2 * k] == first[k]);
+      }
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("a sum of columns is that of leaves of 32 rows, blocks of 256 and a balanced tree", T,
+                   float, double) {
+  const Restore restore;
+  // Widths of eight, two and one pack and a tail, on each instruction set; rows about all the cuts. (One
+  // column is a row.)
+  for (const std::int64_t columns : {2, 3, 5, 8, 12, 16, 17, 24, 31, 32, 40, 47, 64, 72, 100, 130, 150}) {
+    for (const std::int64_t rows :
+         {1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 511, 600, 1300}) {
+      INFO(rows << " rows of " << columns);
+      std::vector<T> x = numbers<T>(rows * columns);
+      for (auto& e : x) e = e / T{3} + e * e;
+      std::vector<T> expected, y(static_cast<std::size_t>(columns));
+      for (std::int64_t c = 0; c < columns; ++c) {
+        std::vector<T> blocks;
+        for (std::int64_t b = 0; b < rows; b += 256) {
+          T block = -T{0};
+          for (std::int64_t leaf = b; leaf < std::min(b + 256, rows); leaf += 32) {
+            T total = -T{0};
+            for (std::int64_t r = leaf; r < std::min(leaf + 32, rows); ++r)
+              total += x[static_cast<std::size_t>(r * columns + c)];
+            block += total;
+          }
+          blocks.push_back(block);
+        }
+        for (std::size_t step = 1; step < blocks.size(); step *= 2)
+          for (std::size_t i = 0; i + step < blocks.size(); i += 2 * step) blocks[i] += blocks[i + step];
+        expected.push_back(blocks[0]);
+      }
+      for (const int n : {1, 2, 3, 4, 8}) {
+        set_threads(n);
+        on_each_isa([&] {
+          reduce_sum(dense(x, {rows, columns}), dense(y, {1, columns}));
+          CHECK(same_bits(y, expected));
+        });
       }
     }
   }

@@ -2,13 +2,16 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
 
 #include "../core/isa.h"
 #include "../core/parallel.h"
+#include "../ops/pool2d_kernels.h"
 #include "../ops/records.h"
+#include "loops.h"
 #include "numeric_gradient.h"
 
 using namespace opgrad;
@@ -85,7 +88,79 @@ void check_case(const Case& c) {
   CHECK(tpicked.to_vector<T>() == picked);
 }
 
+// NaN of several payloads and signs, infinities, zeros of both signs, and ties.
+template <class T>
+std::vector<T> awkward(std::int64_t n, unsigned seed) {
+  constexpr T nan = std::numeric_limits<T>::quiet_NaN(), inf = std::numeric_limits<T>::infinity();
+  std::vector<T> v = integers<T>(n, seed);
+  for (T& x : v) {
+    seed = seed * 1664525u + 1013904223u;
+    const unsigned kind = seed >> 28;
+    const T sign = seed & 1024 ? T{1} : T{-1};
+    if (kind == 0) {
+      x = std::copysign(nan, sign);
+      std::memcpy(&x, &seed, 2);  // the low bits are the payload's
+    } else if (kind == 1) {
+      x = sign * inf;
+    } else if (kind < 5) {
+      x = sign * T{0};
+    }
+  }
+  return v;
+}
+
+// The kernels write what the loops give, to the last bit, on every instruction set, and nothing beyond.
+template <class T>
+void check_bits(const Case& c) {
+  using Kernel = void (*)(const KernelArgs&);
+  const std::vector<T> dy = integers<T>(c.y().numel(), 2);
+  std::vector<T> x = awkward<T>(c.x.numel(), 1), v = awkward<T>(c.x.numel(), 3), incoming = dy;
+  const std::vector<std::size_t> best = winners(c, x);
+  const T beyond = 99;
+  std::vector<T> y, dx(x.size()), picked;
+  for (std::size_t i = 0; i < best.size(); ++i) {
+    y.push_back(x[best[i]]);
+    dx[best[i]] += dy[i];
+    picked.push_back(v[best[i]]);
+  }
+  for (std::vector<T>* expected : {&y, &dx, &picked}) expected->push_back(beyond);
+  const Pool2DAttributes attributes{c.size, c.strides};
+  const auto check = [&](Kernel kernel, std::vector<View> in, const Shape& shape,
+                         const std::vector<T>& expected) {
+    std::vector<T> got(expected.size(), beyond);
+    KernelArgs k;
+    k.in = in;
+    k.out = dense(got, shape);
+    k.attrs = &attributes;
+    kernel(k);
+    CHECK(same_bits(got, expected));
+  };
+  INFO(to_string(c.x) << ", windows of " << c.size[0] << " x " << c.size[1] << ", strides " << c.strides[0]
+                      << " and " << c.strides[1]);
+  on_each_isa([&] {
+    check(pool2d_forward, {dense(x, c.x)}, c.y(), y);
+    check(pool2d_gradient, {dense(x, c.x), dense(incoming, c.y())}, c.x, dx);
+    check(pool2d_pick, {dense(x, c.x), dense(v, c.x)}, c.y(), picked);
+  });
+}
+
 }  // namespace
+
+TEST_CASE_TEMPLATE("pooling, its gradient and its pick are those of the loops bit for bit for any channels",
+                   T, float, double) {
+  // Windows that tile (known to the compiler, and others), overlap and leave gaps; images that they fill, and
+  // with rows, columns or both left over.
+  struct Window {
+    std::array<std::int64_t, 2> size, strides;
+  };
+  const Window windows[] = {{{2, 2}, {2, 2}}, {{3, 3}, {3, 3}}, {{2, 3}, {2, 3}}, {{5, 1}, {5, 1}},
+                            {{3, 2}, {2, 1}}, {{1, 2}, {2, 3}}, {{2, 2}, {3, 2}}};
+  const std::array<std::int64_t, 2> images[] = {{6, 6}, {7, 6}, {6, 8}, {5, 7}};
+  for (std::int64_t channels = 1; channels <= 40; ++channels)
+    for (const Window& w : windows)
+      for (const auto& [rows, columns] : images)
+        check_bits<T>({{2, rows, columns, channels}, w.size, w.strides});
+}
 
 TEST_CASE("pooling, its gradient and its pick equal the loops, ties included, in f32") {
   for (const Case& c : cases) check_case<float>(c);
@@ -122,24 +197,26 @@ TEST_CASE("max pooling has gradients of first and second order") {
         {c.x, c.x});
 }
 
-TEST_CASE("pooling has the same bits for one to four threads and on every instruction set") {
-  const int before = threads();
-  const Isa isa_before = isa();
-  const Tensor x = variable(random_tensor({9, 11, 11, 21}, 1));
-  std::vector<double> first, first_gradient;
-  for (int n = 1; n <= 4; ++n)
-    for (int i = 0; i <= static_cast<int>(best_isa()); ++i) {
-      set_threads(n);
-      set_isa(static_cast<Isa>(i));
-      const Tensor y = max_pool2d(x, {3, 3}, {2, 2});
-      const std::vector<double> value = y.to_vector<double>(),
-                                gradient = grad(sum(y * y), x).to_vector<double>();
-      if (first.empty()) first = value, first_gradient = gradient;
-      CHECK(value == first);
-      CHECK(gradient == first_gradient);
-    }
-  set_threads(before);
-  set_isa(isa_before);
+TEST_CASE("pooling has the same bits for any number of threads and on every instruction set") {
+  const Restore restore;
+  const Tensor x = variable(random_tensor({40, 11, 11, 21}, 1));
+  struct Window {
+    std::int64_t size, stride;
+  };
+  for (const Window& w : {Window{3, 2}, {2, 2}, {3, 3}}) {
+    std::vector<double> first, first_gradient;
+    for (const int n : {1, 2, 3, 4, 8})
+      for (int i = 0; i <= static_cast<int>(best_isa()); ++i) {
+        set_threads(n);
+        set_isa(static_cast<Isa>(i));
+        const Tensor y = max_pool2d(x, {w.size, w.size}, {w.stride, w.stride});
+        const std::vector<double> value = y.to_vector<double>(),
+                                  gradient = grad(sum(y * y), x).to_vector<double>();
+        if (first.empty()) first = value, first_gradient = gradient;
+        CHECK(same_bits(value, first));
+        CHECK(same_bits(gradient, first_gradient));
+      }
+  }
 }
 
 TEST_CASE("every mistake in pooling is refused in words") {

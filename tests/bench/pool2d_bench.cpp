@@ -31,6 +31,8 @@ void max_pool2d_gradient(benchmark::State& state) {
 void sizes(benchmark::internal::Benchmark* b) {
   b->UseRealTime()->ArgNames({"batch", "size", "channels", "window", "stride"});
   b->Args({128, 26, 32, 2, 2})->Args({128, 11, 64, 2, 2})->Args({8, 64, 16, 2, 2})->Args({32, 28, 32, 3, 2});
+  // A block of images as a row group sees it, a tail of channels, windows of three.
+  b->Args({8, 26, 32, 2, 2})->Args({128, 26, 21, 2, 2})->Args({128, 26, 32, 3, 3});
 }
 
 BENCHMARK(max_pool2d_forward)->Apply(sizes);
