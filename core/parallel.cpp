@@ -18,6 +18,7 @@
 #include <exception>
 #include <fstream>
 #include <mutex>
+#include <new>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -128,6 +129,8 @@ class Pool {
     try {
       while (static_cast<int>(workers_.size()) < threads - 1) workers_.emplace_back([this] { work(); });
     } catch (const std::system_error&) {  // the system has no more threads; those we have do the work
+    } catch (const std::bad_alloc&) {     // likewise, but the next call tries again
+      return;
     }
     started_ = threads;
   }

@@ -19,6 +19,8 @@ Tensor fresh_leaf(const Tensor& evaluated, std::uint16_t flags, ParameterState* 
   return t;
 }
 
+thread_local std::vector<std::weak_ptr<ParameterState>> pending;
+
 }  // namespace
 
 void set_leaf(ParameterState& p, Tensor new_leaf) noexcept {
@@ -33,6 +35,26 @@ void set_leaf(ParameterState& p, Tensor new_leaf) noexcept {
 
 std::uint16_t leaf_flags(const ParameterState& p) {
   return static_cast<std::uint16_t>(node_flag::parameter | (p.trainable ? node_flag::tracked : 0));
+}
+
+void remember_pending(const std::shared_ptr<ParameterState>& p) {
+  for (const auto& known : pending)
+    if (known.lock() == p) return;
+  pending.push_back(p);
+}
+
+std::vector<std::shared_ptr<ParameterState>> pending_parameters() {
+  std::vector<std::shared_ptr<ParameterState>> alive;
+  for (const auto& weak : pending)
+    if (auto p = weak.lock(); p && p->pending) alive.push_back(std::move(p));
+  return alive;
+}
+
+void drop_settled() noexcept {
+  std::erase_if(pending, [](const std::weak_ptr<ParameterState>& weak) {
+    const auto p = weak.lock();
+    return !p || !p->pending;
+  });
 }
 
 ParameterState::~ParameterState() {

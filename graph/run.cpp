@@ -223,19 +223,23 @@ struct Run {
   // Everything up to `commit` may throw and changes nothing that anybody can see.
   void go(bool consume) {
     try {
-      attempt(consume);
+      attempt(consume, true);
     } catch (const NotFinite&) {
       throw UserError(diagnose());
     }
   }
 
  private:
-  void attempt(bool consume) {
+  std::vector<Tensor> early;  // what pieces have computed: it keeps its inputs until the step succeeds
+
+  // With `release` what is computed lets go of its inputs, unless its gradient may be asked yet.
+  void attempt(bool consume, bool release) {
     std::uint64_t missed = 0;
     Capture c = capture(wishes, consume, missed, most_nodes_at_once);
     if (c.nodes.empty()) {
-      run_pieces();
+      const std::vector<std::uint32_t> uses = run_pieces(consume, release);
       c = capture(wishes, consume, missed);
+      if (consume) donate_behind_pieces(c, wishes, uses, missed);
     }
     const std::shared_ptr<const Plan> plan = plan_for(c);
     const std::vector<Output>& outputs = c.outputs;
@@ -249,7 +253,8 @@ struct Run {
         leaves[i].node()->flags = leaf_flags(*states[i]);
       }
     std::vector<Tensor> computed;
-    computed.reserve(outputs.size());
+    if (consume) computed = std::move(early);
+    computed.reserve(computed.size() + outputs.size());
     Watch watch;
     if (consume)
       watch.before_tail = keep[0].dtype() == DType::f64
@@ -279,21 +284,28 @@ struct Run {
     for (const Tensor& t : computed) {
       Node* n = t.node();
       if (consume && n->has(node_flag::tracked)) n->flags |= node_flag::consumed;
-      if (consume || !n->has(node_flag::tracked)) release_inputs(n);
+      if (release && (consume || !n->has(node_flag::tracked))) release_inputs(n);
     }
     drop_settled();
     const std::scoped_lock hold(cache().lock);
     cache().stats.missed_donations += missed;
   }
 
-  // Computes what later pieces of a very large graph need of the earlier ones.
-  void run_pieces() const {
-    std::vector<Node*> roots;
-    for (const Wish& w : wishes) roots.push_back(w.node);
-    for_each_piece(roots, [](std::span<Node* const> needed) {
+  // Computes what later pieces of a very large graph need of the earlier ones; of a step also what is held.
+  // Returns how often the graph refers to each donor.
+  std::vector<std::uint32_t> run_pieces(bool of_step, bool release) {
+    std::vector<Node*> roots, donors;
+    for (const Wish& w : wishes) {
+      roots.push_back(w.node);
+      donors.push_back(w.donor);
+    }
+    return for_each_piece(roots, of_step, donors, [&](std::span<Node* const> needed) {
       Run piece;
       for (Node* n : needed) piece.want(Tensor::share(n));
-      piece.attempt(false);
+      piece.attempt(false, release && !of_step);
+      if (release && !of_step) return;
+      early.insert(early.end(), piece.early.begin(), piece.early.end());
+      early.insert(early.end(), piece.keep.begin(), piece.keep.end());
     });
   }
 
@@ -315,29 +327,7 @@ struct Run {
   }
 };
 
-thread_local std::vector<std::weak_ptr<ParameterState>> pending;
-
 }  // namespace
-
-void remember_pending(const std::shared_ptr<ParameterState>& p) {
-  for (const auto& known : pending)
-    if (known.lock() == p) return;
-  pending.push_back(p);
-}
-
-std::vector<std::shared_ptr<ParameterState>> pending_parameters() {
-  std::vector<std::shared_ptr<ParameterState>> alive;
-  for (const auto& weak : pending)
-    if (auto p = weak.lock(); p && p->pending) alive.push_back(std::move(p));
-  return alive;
-}
-
-void drop_settled() noexcept {
-  std::erase_if(pending, [](const std::weak_ptr<ParameterState>& weak) {
-    const auto p = weak.lock();
-    return !p || !p->pending;
-  });
-}
 
 void eval(std::span<const Tensor> tensors) {
   if (std::ranges::all_of(tensors, [](const Tensor& t) { return t.evaluated(); })) return;

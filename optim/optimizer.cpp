@@ -44,11 +44,18 @@ void set_training_step(std::uint64_t step) { steps_of_thread = step; }
 // share
 
 struct Optimizer::State {
+  // A parameter's slots, and what of them a step that succeeded has left: the others go with a step that
+  // fails.
+  struct Kept {
+    Slots slots;
+    std::size_t settled = 0;
+    bool moved = false;
+  };
   LearningRate rate;
   std::int64_t steps = 0;
   double rate_now = 0;  // during apply
   bool applying = false;
-  std::map<const ParameterState*, Slots> slots;  // a Slots holds its parameter, so no address comes twice
+  std::map<const ParameterState*, Kept> slots;  // a Slots holds its parameter, so no address comes twice
 };
 
 Slots::Remembered& Slots::operator()(const std::string& name) {
@@ -79,7 +86,7 @@ Tensor Optimizer::slot(const Parameter& parameter, const std::string& name) cons
   const auto found = state_->slots.find(parameter.state().get());
   if (found == state_->slots.end()) return zeros(parameter.shape(), parameter.dtype());
   std::string known;
-  for (const auto& s : found->second.slots_) {
+  for (const auto& s : found->second.slots.slots_) {
     if (s->name == name) return s->state.value();
     known += (known.empty() ? "" : ", ") + s->name;
   }
@@ -118,9 +125,17 @@ Tensor Optimizer::apply(Gradients given, const char* file, int line) {
     }
     ~Progress() {
       s.applying = false;
-      if (!done) --s.steps;
-      for (auto& [owner, slots] : s.slots)
-        for (auto& slot : slots.slots_) slot->value = Tensor();
+      if (!done) {
+        --s.steps;
+        std::erase_if(s.slots, [](const auto& entry) { return !entry.second.moved; });
+      }
+      for (auto& [owner, kept] : s.slots) {
+        auto& slots = kept.slots.slots_;
+        if (!done) slots.erase(slots.begin() + static_cast<std::ptrdiff_t>(kept.settled), slots.end());
+        kept.settled = slots.size();
+        kept.moved = true;
+        for (auto& slot : slots) slot->value = Tensor();
+      }
     }
   } progress(*state_);
   const double rate = state_->rate_now;
@@ -140,7 +155,7 @@ Tensor Optimizer::apply(Gradients given, const char* file, int line) {
                       to_string(p.shape()),
                       g ? fmt::format("{}{}", name_of(g.dtype()), to_string(g.shape())) : "an empty Tensor"));
     const PathScope path(p.name());
-    Slots& slots = state_->slots.try_emplace(p.state().get(), p).first->second;
+    Slots& slots = state_->slots.try_emplace(p.state().get(), State::Kept{Slots(p)}).first->second.slots;
     Tensor next = update(p.value(), g, slots);
     if (!next || next.dtype() != p.dtype() || next.shape() != p.shape())
       fail(fmt::format(

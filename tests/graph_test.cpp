@@ -5,6 +5,7 @@
 #include <cmath>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "../core/buffer.h"
@@ -179,6 +180,54 @@ TEST_CASE("naive and optimised runs have equal bits") {
     return out;
   };
   CHECK(run(true) == run(false));
+}
+
+TEST_CASE("a block's scratch of a value that is read tile by tile is not taken over by its own tile group") {
+  const auto numbers = [](const Shape& shape) {
+    std::vector<float> x(static_cast<std::size_t>(shape.numel()));
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i * 29 % 31) - 15;
+    return tensor(x, shape);
+  };
+  const auto trained = [&](PassSet passes) {
+    set_passes(passes);
+    Parameter p("p", numbers({16, 2, 2, 2}));
+    const auto loss = [&] {
+      const Tensor y = max_pool2d(p, {2, 2}, {2, 2});
+      return sum(abs(y + y));
+    };
+    const auto step = [&](const Tensor& l) {
+      run_step(l, std::vector<Update>{{p, p.value() - 0.1 * grad(l, p.value())}});
+      return l.item();
+    };
+    const float at = static_cast<float>(step(loss()));
+    // Rows of two tiles, whose results take more memory than what they are made of.
+    const Tensor x = numbers({16, 64, 64, 2});
+    const auto wider = [&] {
+      const Tensor y = max_pool2d(x, {2, 2}, {2, 2});
+      return max_pool2d(cast(y + y, DType::f64) * 3.0, {2, 2}, {2, 2});
+    };
+    const std::vector<double> wide = wider().to_vector<double>();
+    set_passes(PassSet::all());
+    return std::tuple(at, p.value().to_vector<float>(), wide);
+  };
+  CHECK(trained(PassSet::all()) == trained(PassSet::none()));
+}
+
+TEST_CASE("a product of a permuted view has the same bits beside an operation that copies the view") {
+  std::vector<double> numbers(19 * 2);
+  for (std::size_t i = 0; i < numbers.size(); ++i)
+    numbers[i] = std::sin(static_cast<double>(i) * 1.7) * std::pow(10.0, i % 7);
+  const Tensor x = tensor(numbers, {19, 2});
+  for (const PassSet passes : {PassSet::all(), PassSet::none()})
+    for (const std::int64_t columns : {1, 3}) {
+      set_passes(passes);
+      const auto product = [&] { return matmul(transpose(x), ones({19, columns}, DType::f64)); };
+      const Tensor s = log_softmax(x, 0), y = product();
+      eval({s, y});
+      CHECK(s.to_vector<double>() == log_softmax(x, 0).to_vector<double>());
+      CHECK(y.to_vector<double>() == product().to_vector<double>());
+      set_passes(PassSet::all());
+    }
 }
 
 TEST_CASE("Boost.Graph's topological order brings inputs before users and refuses a cycle") {
