@@ -40,9 +40,9 @@ TileRun::TileRun(const Plan& plan, const PlanStep& step, const Bases& bases)
     const PlanOperand* const operands = &plan.operands[call.operands];
     members_[m] = {nullptr, &call, operands, 1};
     if (const detail::MapTable* map = call.op->forward.map) {
-      const PlanOperand& type = operands[map->mask_first];
+      const PlanOperand& type = operands[map->mask_first ? 1 : 0];
       members_[m].loop = map->rows[static_cast<std::size_t>(type.dtype)].run[static_cast<int>(now)];
-      members_[m].width = vector_bytes(now) / type.bytes;
+      members_[m].width = vector_bytes(now) / static_cast<std::int64_t>(type.bytes);
     }
     for (std::uint32_t k = 0; k < call.inputs; ++k) {
       if (operands[k].walk == Walk::periodic) repeat(operands[k]);
