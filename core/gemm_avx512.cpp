@@ -1,9 +1,6 @@
 // The kernels of float products for AVX-512: up to 14 rows by 2 vectors of 16 columns.
 #include <immintrin.h>
 
-#include <array>
-#include <utility>
-
 #include "gemm_kernels.h"
 
 namespace opgrad::detail {
@@ -118,31 +115,15 @@ void transpose(const float* b, int64_t ld, int64_t columns, int64_t k, float* st
         transpose_16<false>(b + j * ld + l, ld, columns - j, k - l, strip + 32 * l + j);
 }
 
-template <bool by_rows, std::size_t... i>
-constexpr std::array<GemmKernels::Tile, sizeof...(i)> table(std::index_sequence<i...>) {
-  return {tile<rows_at(i), vectors_at(i), copies_at(i), by_rows>...};
-}
-template <bool by_rows, std::size_t... i>
-constexpr std::array<GemmKernels::Tile, sizeof...(i)> wide_table(std::index_sequence<i...>) {
-  return {tile<static_cast<int>(i) + 1, wide_vectors, false, by_rows>...};
-}
-constexpr int most_rows = 14;
-constexpr auto rows_table = table<true>(std::make_index_sequence<3 * most_rows>());
-constexpr auto columns_table = table<false>(std::make_index_sequence<3 * most_rows>());
-
-constexpr int wide_rows = 2;
-constexpr auto wide_rows_table = wide_table<true>(std::make_index_sequence<wide_rows>());
-constexpr auto wide_columns_table = wide_table<false>(std::make_index_sequence<wide_rows>());
+struct Set {
+  static constexpr int rows = 14, lanes = 16, wide_rows = 2;
+  template <int R, int V, bool copies, bool by_rows>
+  static constexpr GemmKernels::Tile tile = detail::tile<R, V, copies, by_rows>;
+  static constexpr auto transpose = detail::transpose;
+};
 
 }  // namespace
 
-constinit const GemmKernels gemm_avx512{.rows = most_rows,
-                                        .lanes = 16,
-                                        .by_rows = rows_table.data(),
-                                        .by_columns = columns_table.data(),
-                                        .wide_rows = wide_rows,
-                                        .wide_by_rows = wide_rows_table.data(),
-                                        .wide_by_columns = wide_columns_table.data(),
-                                        .transpose = transpose};
+constinit const GemmKernels gemm_avx512 = gemm_kernels_of<Set>;
 
 }  // namespace opgrad::detail

@@ -1,7 +1,9 @@
 // The innermost loops of float products: a few rows of C by one strip of columns, held in registers.
 #pragma once
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 namespace opgrad::detail {
 
@@ -45,5 +47,30 @@ constexpr std::int64_t gemm_place(std::int64_t rows, std::int64_t vectors, bool 
 constexpr int rows_at(std::size_t place) { return static_cast<int>(place / 3) + 1; }
 constexpr int vectors_at(std::size_t place) { return place % 3 == 0 ? 1 : 2; }
 constexpr bool copies_at(std::size_t place) { return place % 3 == 2; }
+
+// The kernels of an instruction set, from a struct that names it: `tile`, a template of rows, vectors,
+// copying and by rows; `transpose`; `rows`, `lanes` and `wide_rows`.
+template <class Set, bool by_rows, std::size_t... place>
+constexpr std::array<GemmKernels::Tile, sizeof...(place)> gemm_tiles(std::index_sequence<place...>) {
+  return {Set::template tile<rows_at(place), vectors_at(place), copies_at(place), by_rows>...};
+}
+template <class Set, bool by_rows, std::size_t... row>
+constexpr std::array<GemmKernels::Tile, sizeof...(row)> wide_gemm_tiles(std::index_sequence<row...>) {
+  return {Set::template tile<static_cast<int>(row) + 1, wide_vectors, false, by_rows>...};
+}
+template <class Set, bool by_rows>
+inline constexpr auto gemm_table = gemm_tiles<Set, by_rows>(std::make_index_sequence<3 * Set::rows>());
+template <class Set, bool by_rows>
+inline constexpr auto wide_gemm_table =
+    wide_gemm_tiles<Set, by_rows>(std::make_index_sequence<Set::wide_rows>());
+template <class Set>
+inline constexpr GemmKernels gemm_kernels_of{.rows = Set::rows,
+                                             .lanes = Set::lanes,
+                                             .by_rows = gemm_table<Set, true>.data(),
+                                             .by_columns = gemm_table<Set, false>.data(),
+                                             .wide_rows = Set::wide_rows,
+                                             .wide_by_rows = wide_gemm_table<Set, true>.data(),
+                                             .wide_by_columns = wide_gemm_table<Set, false>.data(),
+                                             .transpose = Set::transpose};
 
 }  // namespace opgrad::detail

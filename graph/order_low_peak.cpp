@@ -7,20 +7,10 @@
 #include <utility>
 
 #include "passes.h"
+#include "views.h"
 
 namespace opgrad {
 namespace {
-
-// The item whose memory a movement shows; others show their own.
-std::vector<std::uint32_t> roots(const Program& p) {
-  std::vector<std::uint32_t> root(p.items.size());
-  for (std::uint32_t i = 0; i < root.size(); ++i) {
-    const Item& item = p.items[i];
-    root[i] =
-        item.kind == ItemKind::op && has(item.op->traits, Traits::movement) ? root[p.inputs_of(item)[0]] : i;
-  }
-  return root;
-}
 
 // The largest sum of bytes that are written and still needed, were every step to run by itself.
 std::size_t peak(const Program& p, const std::vector<std::uint32_t>& order,
@@ -105,7 +95,8 @@ void order_for_low_peak(Program& p) {
   for (const bool tail : {false, true})
     for (const std::uint32_t i : topological)
       if (p.items[i].kind == ItemKind::op && in_tail[i] == tail) sorted.push_back(i);
-  const std::vector<std::uint32_t> root = roots(p);
+  std::vector<std::uint32_t> root;  // the item whose memory each item shows
+  for (const Shown& s : shown_items(p)) root.push_back(s.root);
   std::size_t lowest = peak(p, p.order, root);
   const auto try_order = [&](std::vector<std::uint32_t> order) {
     const std::size_t bytes = peak(p, order, root);

@@ -160,7 +160,8 @@ class LayOut {
     for (std::uint32_t st = 0; st < plan_.steps.size(); ++st) {
       const std::uint32_t head = plan_.steps[st].head;
       if (head == no_index || !plan_.calls[head].op || !plan_.calls[head].op->workspace) continue;
-      if (const std::size_t bytes = workspace_bytes(plan_.calls[head]))
+      if (const std::size_t bytes =
+              plan_.calls[head].op->workspace(ItemCall(p_, p_.items[plan_.calls[head].item]).call()))
         live(st, st, bytes, &plan_.calls[head].workspace);
     }
     patterns_.assign(d_.operands.size(), -1);
@@ -186,20 +187,6 @@ class LayOut {
     const Shape& shape = shape_of(o.shape);
     const std::int64_t elements = std::min(tile_elements, shape.numel()) + period(shape, o.layout);
     return static_cast<std::size_t>(elements) * size_of(o.dtype);
-  }
-
-  // A workspace rule sees a call as a shape rule does.
-  std::size_t workspace_bytes(const PlanCall& c) const {
-    const Item& item = p_.items[c.item];
-    std::vector<Node> shells(item.count);
-    std::vector<Node*> pointers;
-    for (std::uint32_t k = 0; k < item.count; ++k) {
-      const Item& in = p_.items[p_.inputs_of(item)[k]];
-      shells[k].dtype = in.dtype;
-      shells[k].shape = in.shape;
-      pointers.push_back(&shells[k]);
-    }
-    return c.op->workspace(Call{*c.op, pointers, item.attributes});
   }
 
   void resolve() {

@@ -22,6 +22,15 @@ Users::Users(const Program& p) : first(p.items.size() + 1, 0), users(p.inputs.si
     for (const std::uint32_t input : p.inputs_of(p.items[i])) users[next[input]++] = i;
 }
 
+ItemCall::ItemCall(const Program& p, const Item& item) : item_(item), nodes_(item.count) {
+  for (std::uint32_t k = 0; k < item.count; ++k) {
+    const Item& in = p.items[p.inputs_of(item)[k]];
+    nodes_[k].dtype = in.dtype;
+    nodes_[k].shape = in.shape;
+    inputs_.push_back(&nodes_[k]);
+  }
+}
+
 std::vector<bool> reached(const Program& p) {
   std::vector<bool> live(p.items.size(), false);
   for (const Output& o : p.outputs) live[o.item] = true;
@@ -47,24 +56,24 @@ std::uint32_t Rewrite::keep(std::uint32_t old) {
   return map_[old] = static_cast<std::uint32_t>(to_.items.size() - 1);
 }
 
-std::uint32_t Rewrite::number(double value, DType dtype, ShapeId shape, std::uint32_t node) {
-  to_.items.push_back({.kind = ItemKind::number,
+std::uint32_t Rewrite::given(ItemKind kind, std::size_t place, DType dtype, ShapeId shape,
+                             std::uint32_t node) {
+  to_.items.push_back({.kind = kind,
                        .dtype = dtype,
                        .shape = shape,
-                       .place = static_cast<std::uint32_t>(to_.numbers.size()),
+                       .place = static_cast<std::uint32_t>(place),
                        .node = node});
-  to_.numbers.push_back({value, no_index});
   return static_cast<std::uint32_t>(to_.items.size() - 1);
 }
 
+std::uint32_t Rewrite::number(double value, DType dtype, ShapeId shape, std::uint32_t node) {
+  to_.numbers.push_back({value, no_index});
+  return given(ItemKind::number, to_.numbers.size() - 1, dtype, shape, node);
+}
+
 std::uint32_t Rewrite::constant(BufferRef buffer, DType dtype, ShapeId shape, std::uint32_t node) {
-  to_.items.push_back({.kind = ItemKind::constant,
-                       .dtype = dtype,
-                       .shape = shape,
-                       .place = static_cast<std::uint32_t>(to_.constants.size()),
-                       .node = node});
   to_.constants.push_back(std::move(buffer));
-  return static_cast<std::uint32_t>(to_.items.size() - 1);
+  return given(ItemKind::constant, to_.constants.size() - 1, dtype, shape, node);
 }
 
 std::uint32_t Rewrite::op(const Op& op, const void* attributes, std::span<const std::uint32_t> inputs,

@@ -78,6 +78,18 @@ struct Users {
   }
 };
 
+// An op as the rules of its record see a call: its inputs have their types, and nothing else.
+class ItemCall {
+ public:
+  ItemCall(const Program& p, const Item& item);
+  Call call() const { return {*item_.op, inputs_, item_.attributes}; }
+
+ private:
+  const Item& item_;
+  std::vector<Node> nodes_;
+  std::vector<Node*> inputs_;
+};
+
 // Which items some output depends on.
 std::vector<bool> reached(const Program& p);
 
@@ -114,6 +126,8 @@ class Rewrite {
   Program finish();
 
  private:
+  std::uint32_t given(ItemKind kind, std::size_t place, DType dtype, ShapeId shape, std::uint32_t node);
+
   Program& from_;
   Program to_;
   std::vector<std::uint32_t> map_;

@@ -15,20 +15,12 @@ namespace {
                   to_text(p, first, std::min(at + 4, static_cast<std::uint32_t>(p.items.size())))));
 }
 
-// The result type by the record's own rule. A shape rule sees nodes, so the inputs' types are put into some.
+// The result type by the record's own rule.
 void check_type(const Program& p, std::string_view after, std::uint32_t i) {
   const Item& item = p.items[i];
-  std::vector<Node> shells(item.count);
-  std::vector<Node*> inputs;
-  for (std::uint32_t k = 0; k < item.count; ++k) {
-    const Item& in = p.items[p.inputs_of(item)[k]];
-    shells[k].dtype = in.dtype;
-    shells[k].shape = in.shape;
-    inputs.push_back(&shells[k]);
-  }
   Result result(item.dtype, item.shape);
   try {
-    result = item.op->shape(Call{*item.op, inputs, item.attributes});
+    result = item.op->shape(ItemCall(p, item).call());
   } catch (const UserError& e) {
     fail(p, after, i, fmt::format("is refused by its shape rule: {}", e.what()));
   }

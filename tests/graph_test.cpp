@@ -1,6 +1,5 @@
 // The IR, differentiation and the executor: one test per promise.
 #include <doctest/doctest.h>
-#include <pthread.h>
 
 #include <cmath>
 #include <string>
@@ -18,26 +17,15 @@
 #include "../graph/scope.h"
 #include "../ops/ops.h"
 #include "errors.h"
+#include "small_stack.h"
 
 using namespace opgrad;
 using test::contains;
 using test::message;
 
-namespace {
-
-void on_8_mib_stack(void* (*body)(void*)) {
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, 8 << 20);
-  pthread_t thread{};
-  REQUIRE(pthread_create(&thread, &attributes, body, nullptr) == 0);
-  pthread_join(thread, nullptr);
-}
-}  // namespace
-
 TEST_CASE("a chain of a million nodes is built, differentiated, run and destroyed on an 8 MiB stack") {
   static double value = 0, slope = 0;
-  on_8_mib_stack([](void*) -> void* {
+  test::on_stack(8 << 20, [](void*) -> void* {
     const Tensor x = variable(tensor({1.0, 2.0}));
     Tensor y = x;
     for (int i = 0; i < 1'000'000; ++i) y = y * 1.000001;

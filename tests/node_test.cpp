@@ -1,6 +1,5 @@
 // Nodes and their handles: who counts them, when they go. One test per promise.
 #include <doctest/doctest.h>
-#include <pthread.h>
 
 #include <future>
 #include <thread>
@@ -10,6 +9,7 @@
 #include "../graph/grad.h"
 #include "../graph/run.h"
 #include "../ops/ops.h"
+#include "small_stack.h"
 
 using namespace opgrad;
 
@@ -27,22 +27,13 @@ std::size_t live_buffers() { return memory_stats().live_buffers; }
 
 TEST_CASE("a graph of a million nodes is built, differentiated and destroyed on a stack of 128 KiB") {
   static bool done = false;
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, 128 << 10);
-  pthread_t thread{};
-  REQUIRE(pthread_create(
-              &thread, &attributes,
-              [](void*) -> void* {
-                const Tensor x = variable(tensor({1.0, 2.0}));
-                Tensor y = x;
-                for (int i = 0; i < 1'000'000; ++i) y = sin(y);
-                done = static_cast<bool>(grad(sum(y), x));
-                return nullptr;
-              },
-              nullptr) == 0);
-  pthread_join(thread, nullptr);
-  pthread_attr_destroy(&attributes);
+  test::on_stack(128 << 10, [](void*) -> void* {
+    const Tensor x = variable(tensor({1.0, 2.0}));
+    Tensor y = x;
+    for (int i = 0; i < 1'000'000; ++i) y = sin(y);
+    done = static_cast<bool>(grad(sum(y), x));
+    return nullptr;
+  });
   CHECK(done);
 }
 

@@ -2,7 +2,6 @@
 #include "../graph/pieces.h"
 
 #include <doctest/doctest.h>
-#include <pthread.h>
 #include <sys/resource.h>
 
 #include <chrono>
@@ -17,6 +16,7 @@
 #include "../ops/ops.h"
 #include "../optim/optimizer.h"
 #include "errors.h"
+#include "small_stack.h"
 
 using namespace opgrad;
 
@@ -34,16 +34,6 @@ double factor(int n) {
   double f = 1;
   for (int i = 0; i < n; ++i) f *= 1.00001;
   return f;
-}
-
-void on_8_mib_stack(void* (*body)(void*)) {
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, 8 << 20);
-  pthread_t thread{};
-  REQUIRE(pthread_create(&thread, &attributes, body, nullptr) == 0);
-  pthread_join(thread, nullptr);
-  pthread_attr_destroy(&attributes);
 }
 
 }  // namespace
@@ -211,7 +201,7 @@ TEST_CASE("pieces: a wide and flat graph, where every product waits for the end"
 TEST_CASE("pieces: ten million nodes on a thread with an 8 MiB stack" * doctest::skip()) {
   static double value = 0, slope = 0;
   const auto begin = std::chrono::steady_clock::now();
-  on_8_mib_stack([](void*) -> void* {
+  test::on_stack(8 << 20, [](void*) -> void* {
     const Tensor x = variable(tensor({1.0, 2.0}));
     Tensor y = x;
     for (int i = 0; i < 10'000'000; ++i) y = y * 1.0000001;
