@@ -15,6 +15,7 @@
 #include "isa.h"
 #include "kernel.h"
 #include "pack.h"
+#include "trace.h"
 #include "vecmath.h"
 
 namespace opgrad {
@@ -48,6 +49,7 @@ struct MapTable {
   int arity = 0;
   bool mask_first = false;
   std::array<MapRow, dtype_count> rows;  // by dtype
+  kernel::Recipe (*recipe)() = nullptr;  // what the lambda does to floats; null if it takes none
 };
 
 template <class T, int bytes>
@@ -173,6 +175,7 @@ inline constexpr MapTable map_table = [] {
     t.rows[static_cast<std::size_t>(dtype_of<T>)] =
         MapLoops<F, T, mask_first, std::make_index_sequence<arity>>::row();
   });
+  if constexpr (contains(types, Types::floats) && !mask_first) t.recipe = kernel::recipe_of<F, arity>;
   return t;
 }();
 
@@ -216,7 +219,8 @@ constexpr Kernel make_map() {
 // Elementwise kernels. map1<[](auto x) { return x * exp(-x); }> computes out[i] = F(in[0][i]); map2 and map3
 // take two and three inputs. All views have one shape (InternalError otherwise) and any strides; out may be
 // the very memory of a dense input, else it overlaps none. F is called with packs (pack.h, vecmath.h), never
-// with plain numbers, and for `dual` with dual numbers. It returns a pack of its inputs' type, a plain
+// with plain numbers, for `dual` with dual numbers, and with traces (trace.h), which have the same functions,
+// to see whether several operations can become one loop. It returns a pack of its inputs' type, a plain
 // number, or a mask for a bool result. Where `types` holds integers or bool, it must compile for those, too.
 // In `dual`, float views hold kernel::Dual elements and bool views bool; it is null without floats. GCC 12
 // takes a bare `>` in a lambda that is a template argument for the argument's end: write (x > 0).

@@ -36,7 +36,8 @@ struct Pipeline {
       {{"rows", "what treats the images of a batch apart runs on some of them before the next", fuse_rows},
        8},
       {{"in_place", "a pointwise result takes over the memory of an input that ends with it", nullptr}, 9},
-      {{"arena", "buffers whose lives do not overlap share memory", nullptr}, 10}};
+      {{"arena", "buffers whose lives do not overlap share memory", nullptr}, 10},
+      {{"compile", "members of a group become one loop of machine code", nullptr}, 11}};
 };
 Pipeline& pipeline() {
   static auto& p = *new Pipeline;

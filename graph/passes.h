@@ -56,6 +56,10 @@ void verify(const Program& p, std::string_view after);
 // Whether verify follows every pass; off at first, on in the tests.
 void set_verify(bool on);
 
+// Groups of at least so many elements are compiled to loops; at first 1024, as compiling takes some
+// microseconds. For tests.
+void set_compiled_from(std::int64_t elements);
+
 // What a pass did: for reports.
 struct PassReport {
   const char* name;

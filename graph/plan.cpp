@@ -244,6 +244,7 @@ Plan make_plan(Capture& capture, const std::vector<bool>& fixed, PassSet passes)
   plan.passes = passes;
   run_passes(plan.program, passes);
   Planner(plan).run();
+  if (passes.has("compile")) compile_groups(plan);
   return plan;
 }
 

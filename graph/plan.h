@@ -3,9 +3,11 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "../core/compose.h"
 #include "capture.h"
 #include "passes.h"
 
@@ -60,6 +62,17 @@ struct PlanStep {
   }
 };
 
+// Calls of a tile group that run as one loop, from `first` on, and the operands whose memory it goes through.
+struct PlanLoop {
+  std::uint32_t first, count;
+  struct Stream {
+    std::uint32_t operand;
+    bool written;
+  };
+  std::vector<Stream> streams;
+  std::size_t code = 0;  // where it begins in Plan::code
+};
+
 struct PlanOutput {
   std::size_t bytes;
   std::uint32_t donor;  // slot, or no_index
@@ -85,6 +98,9 @@ struct Plan {
   std::vector<PlanOperand> operands;
   std::vector<PlanCall> calls;
   std::vector<PlanStep> steps, parts;
+  std::vector<PlanLoop> loops;             // in the order of their calls
+  std::shared_ptr<const Executable> code;  // of the loops, for these instructions
+  Isa code_isa = Isa::baseline;
   std::vector<PlanOutput> outputs;
   std::vector<PlanNumber> cells;  // by number
   // A run's table of memory: the arena, nothing (for tiles and blocks, which each thread has of its own),

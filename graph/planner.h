@@ -39,6 +39,9 @@ struct Draft {
 // Decides donations, tiles, reuse in place, blocks and the arena; fills Plan::operands.
 void lay_out(Draft& draft);
 
+// Joins members of tile groups to loops; they also run without.
+void compile_groups(Plan& plan);
+
 // Row-major without gaps, as far as axes longer than 1 go.
 bool dense_layout(const Shape& shape, const Layout& layout);
 // The length of the run that repeats: trailing axes lie densely, the others do not move. 0 where that is not

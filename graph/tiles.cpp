@@ -29,25 +29,38 @@ View view_of(const Plan& plan, const PlanOperand& o, const Bases& bases, const R
   return v;
 }
 
-TileRun::TileRun(const Plan& plan, const PlanStep& step, const Bases& bases)
-    : plan_(plan), bases_(bases), count_(step.count) {
+TileRun::TileRun(const Plan& plan, const PlanStep& step, const Bases& bases) : plan_(plan), bases_(bases) {
   const PlanCall& first = plan.calls[step.first];
   numel_ = shape_of(plan.operands[first.operands + first.inputs].shape).numel();
-  const bool long_enough = count_ >= fewest_to_fetch && numel_ > 4 * tile_elements;
+  const bool long_enough = step.count >= fewest_to_fetch && numel_ > 4 * tile_elements;
   const Isa now = isa();
-  for (std::uint32_t m = 0; m < count_; ++m) {
-    const PlanCall& call = plan.calls[step.first + m];
+  const auto loops_end = plan.code && plan.code_isa == now ? plan.loops.end() : plan.loops.begin();
+  auto joined = std::ranges::lower_bound(plan.loops.begin(), loops_end, step.first, {}, &PlanLoop::first);
+  std::uint32_t in_loop = 0;  // members of the loop that are still to come
+  for (std::uint32_t c = step.first; c < step.first + step.count; ++c) {
+    const PlanCall& call = plan.calls[c];
     const PlanOperand* const operands = &plan.operands[call.operands];
-    members_[m] = {nullptr, &call, operands, 1};
-    if (const detail::MapTable* map = call.op->forward.map) {
-      const PlanOperand& type = operands[map->mask_first ? 1 : 0];
-      members_[m].loop = map->rows[static_cast<std::size_t>(type.dtype)].run[static_cast<int>(now)];
-      members_[m].width = vector_bytes(now) / static_cast<std::int64_t>(type.bytes);
-    }
     for (std::uint32_t k = 0; k < call.inputs; ++k) {
       if (operands[k].walk == Walk::periodic) repeat(operands[k]);
       if (long_enough && operands[k].walk == Walk::dense) streams(operands[k]);
     }
+    if (in_loop > 0) {
+      --in_loop;
+      continue;
+    }
+    Unit& unit = units_[count_++] = {nullptr, &call, operands, 1};
+    if (const detail::MapTable* map = call.op->forward.map) {
+      const PlanOperand& type = operands[map->mask_first ? 1 : 0];
+      unit.loop = map->rows[static_cast<std::size_t>(type.dtype)].run[static_cast<int>(now)];
+      unit.width = vector_bytes(now) / static_cast<std::int64_t>(type.bytes);
+    }
+    if (joined == loops_end || joined->first != c) continue;
+    unit.code = plan.code->at(joined->code);
+    if (unit.code) {
+      unit.joined = &*joined;
+      in_loop = joined->count - 1;
+    }
+    ++joined;
   }
   if (stream_count_ < 3) stream_count_ = 0;
 }
@@ -70,7 +83,7 @@ void TileRun::streams(const PlanOperand& o) {
 }
 
 // n elements, n at most a tile.
-void TileRun::run_member(const Member& m, const Piece* pieces, std::int64_t n) const {
+void TileRun::run_member(const Unit& m, const Piece* pieces, std::int64_t n) const {
   const std::uint32_t inputs = m.call->inputs;
   const PlanOperand* const lanes = m.operands;
   if (!m.loop) {
@@ -113,56 +126,86 @@ void TileRun::run_member(const Member& m, const Piece* pieces, std::int64_t n) c
               static_cast<std::size_t>(rest * lanes[inputs].bytes));
 }
 
-// Asks for the next tile's elements, each member for its share of them: a tile is a page of each of several
+// As run_member. The last, partial packs of all streams go through memory of their own.
+void TileRun::run_joined(const Unit& u, std::int64_t at, std::int64_t n, const Rows& rows,
+                         std::byte* tiles) const {
+  constexpr std::size_t most_streams_joined = 12;
+  std::array<std::byte*, most_streams_joined> data;
+  const auto& through = u.joined->streams;
+  for (std::size_t s = 0; s < through.size(); ++s)
+    data[s] = piece_of(plan_.operands[through[s].operand], at, n, rows, tiles).data;
+  const std::int64_t bytes = n * plan_.operands[through[0].operand].bytes;
+  const std::int64_t whole = bytes / vector_bytes(plan_.code_isa) * vector_bytes(plan_.code_isa);
+  if (whole > 0) u.code(data.data(), whole);
+  const auto rest = static_cast<std::size_t>(bytes - whole);
+  if (rest == 0) return;
+  alignas(64) std::byte packs[most_streams_joined][64] = {};
+  std::array<std::byte*, most_streams_joined> last;
+  for (std::size_t s = 0; s < through.size(); ++s) {
+    last[s] = data[s];
+    if (plan_.operands[through[s].operand].walk == Walk::splat) continue;
+    last[s] = packs[s];
+    std::memcpy(packs[s], data[s] + whole, rest);
+  }
+  u.code(last.data(), vector_bytes(plan_.code_isa));
+  for (std::size_t s = 0; s < through.size(); ++s)
+    if (through[s].written) std::memcpy(data[s] + whole, packs[s], rest);
+}
+
+// Asks for the next tile's elements, each unit for its share of them: a tile is a page of each of several
 // arrays, and the processor, which finds out by itself what is read next, begins anew with every page.
 // (Adam's group takes 0.7 of the time; groups of few arrays or members, where the processor keeps up, take
 // longer.)
-void TileRun::fetch(std::int64_t at, std::int64_t end, std::uint32_t member, const Rows& rows) const {
+void TileRun::fetch(std::int64_t at, std::int64_t end, std::uint32_t unit, const Rows& rows) const {
   for (std::uint32_t i = 0; i < stream_count_; ++i) {
     const PlanOperand& l = *streams_[i];
     const std::byte* const data = bases_.at(l) + rows.begin * l.row_bytes + at * l.bytes;
     const std::int64_t bytes = std::min(tile_elements, end - at) * l.bytes;
     const std::int64_t share = (tile_elements * l.bytes / count_ + 63) / 64 * 64;
-    for (std::int64_t byte = member * share; byte < std::min(bytes, (member + 1) * share); byte += 64)
+    for (std::int64_t byte = unit * share; byte < std::min(bytes, (unit + 1) * share); byte += 64)
       __builtin_prefetch(data + byte);
   }
+}
+
+TileRun::Piece TileRun::piece_of(const PlanOperand& o, std::int64_t at, std::int64_t n, const Rows& rows,
+                                 std::byte* tiles) const {
+  std::byte* const tile = tiles + o.tile * tile_bytes;
+  std::byte* const data =
+      o.base == Base::block ? rows.scratch + o.offset : bases_.at(o) + rows.begin * o.row_bytes;
+  switch (o.walk) {
+    case Walk::dense:
+      return {data + at * o.bytes, false};
+    case Walk::splat:
+      return {data, true};
+    case Walk::periodic:
+      return {bases_.arena + o.pattern + at % o.period * o.bytes, false};
+    case Walk::gathered: {
+      const View from = view_of(plan_, o, bases_, rows);
+      const StridedCopy copy(from, dense_view(nullptr, from.type));
+      copy.run(at, at + n, from.data, 0, tile, at);
+      break;
+    }
+    case Walk::tile:
+      break;
+  }
+  return {tile, true};
 }
 
 void TileRun::run(std::int64_t begin, std::int64_t end, const Rows& rows) const {
   alignas(64) std::byte tiles[(longest_group + widest_member) * tile_bytes];
   for (std::int64_t at = begin; at < end; at += tile_elements) {
     const std::int64_t n = std::min(tile_elements, end - at);
-    for (std::uint32_t m = 0; m < count_; ++m) {
-      const Member& member = members_[m];
-      std::array<Piece, widest_member + 1> pieces;
-      for (std::uint32_t k = 0; k <= member.call->inputs; ++k) {
-        const PlanOperand& l = member.operands[k];
-        std::byte* const tile = tiles + l.tile * tile_bytes;
-        std::byte* const data =
-            l.base == Base::block ? rows.scratch + l.offset : bases_.at(l) + rows.begin * l.row_bytes;
-        switch (l.walk) {
-          case Walk::dense:
-            pieces[k] = {data + at * l.bytes, false};
-            break;
-          case Walk::splat:
-            pieces[k] = {data, true};
-            break;
-          case Walk::periodic:
-            pieces[k] = {bases_.arena + l.pattern + at % l.period * l.bytes, false};
-            break;
-          case Walk::tile:
-            pieces[k] = {tile, true};
-            break;
-          case Walk::gathered: {
-            const View from = view_of(plan_, l, bases_, rows);
-            const StridedCopy copy(from, dense_view(nullptr, from.type));
-            copy.run(at, at + n, from.data, 0, tile, at);
-            pieces[k] = {tile, true};
-          }
-        }
+    for (std::uint32_t i = 0; i < count_; ++i) {
+      const Unit& unit = units_[i];
+      if (stream_count_ > 0 && at + n < end) fetch(at + tile_elements, end, i, rows);
+      if (unit.joined) {
+        run_joined(unit, at, n, rows, tiles);
+        continue;
       }
-      if (stream_count_ > 0 && at + n < end) fetch(at + tile_elements, end, m, rows);
-      run_member(member, pieces.data(), n);
+      std::array<Piece, widest_member + 1> pieces;
+      for (std::uint32_t k = 0; k <= unit.call->inputs; ++k)
+        pieces[k] = piece_of(unit.operands[k], at, n, rows, tiles);
+      run_member(unit, pieces.data(), n);
     }
   }
 }

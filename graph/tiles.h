@@ -39,11 +39,14 @@ class TileRun {
   std::int64_t numel() const { return numel_; }
 
  private:
-  struct Member {
+  // A member, or several as one loop.
+  struct Unit {
     void (*loop)(const detail::Strip&);  // null: the kernel is called on views of a tile
     const PlanCall* call;
     const PlanOperand* operands;  // its inputs and its result
     std::int64_t width;           // elements of a pack
+    const PlanLoop* joined = nullptr;
+    ComposedLoop code = nullptr;  // of `joined`
   };
   // Where a tile's elements are, and whether they may be read and written up to a whole pack.
   struct Piece {
@@ -52,14 +55,17 @@ class TileRun {
   };
   void repeat(const PlanOperand& o) const;
   void streams(const PlanOperand& o);
-  void fetch(std::int64_t at, std::int64_t end, std::uint32_t member, const Rows& rows) const;
-  void run_member(const Member& m, const Piece* pieces, std::int64_t n) const;
+  void fetch(std::int64_t at, std::int64_t end, std::uint32_t unit, const Rows& rows) const;
+  Piece piece_of(const PlanOperand& o, std::int64_t at, std::int64_t n, const Rows& rows,
+                 std::byte* tiles) const;
+  void run_joined(const Unit& u, std::int64_t at, std::int64_t n, const Rows& rows, std::byte* tiles) const;
+  void run_member(const Unit& u, const Piece* pieces, std::int64_t n) const;
 
   const Plan& plan_;
   const Bases& bases_;
-  std::uint32_t count_;
+  std::uint32_t count_ = 0;
   std::int64_t numel_;
-  std::array<Member, longest_group> members_;
+  std::array<Unit, longest_group> units_;
   // Arrays whose next tiles are fetched ahead.
   static constexpr std::uint32_t most_streams = 8;
   std::array<const PlanOperand*, most_streams> streams_;

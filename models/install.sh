@@ -3,8 +3,8 @@
 # With everything in place it asks neither for the network nor for root, and prints nothing.
 set -euo pipefail
 
-packages=(g++ cmake ninja-build pkg-config libfmt-dev libboost-dev libopenblas-pthread-dev libsleef-dev libcli11-dev
-          nlohmann-json3-dev zlib1g-dev "$@")
+packages=(g++ cmake ninja-build pkg-config libfmt-dev libboost-dev libopenblas-pthread-dev libsleef-dev libxbyak-dev
+          libcli11-dev nlohmann-json3-dev zlib1g-dev "$@")
 
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
   # Not Debian: CMake says by name what it does not find.

@@ -74,15 +74,25 @@ class Listing {
   void one(const std::string& name, const PlanStep& step) {
     if (step.count == 0) return call(name, step.head);
     if (step.head == no_index)
-      heading(name, fmt::format("{} together, tile by tile", calls_text(step.count)));
+      heading(name, fmt::format("{} together, tile by tile", calls_text(step)));
     else
-      heading(name, fmt::format("a kernel, and {} on each piece that it finishes", calls_text(step.count)));
+      heading(name, fmt::format("a kernel, and {} on each piece that it finishes", calls_text(step)));
     if (step.head != no_index) call("    |", step.head);
     for (std::uint32_t c = step.first; c < step.first + step.count; ++c) call("    |", c);
   }
 
-  static std::string calls_text(std::uint32_t n) {
-    return fmt::format("{} operation{}", n, n == 1 ? "" : "s");
+  // "12 operations, 7 of them in 2 loops"
+  std::string calls_text(const PlanStep& step) const {
+    std::uint32_t loops = 0, joined = 0;
+    for (const PlanLoop& loop : plan_.loops)
+      if (loop.first >= step.first && loop.first < step.first + step.count) {
+        ++loops;
+        joined += loop.count;
+      }
+    std::string text = fmt::format("{} operation{}", step.count, step.count == 1 ? "" : "s");
+    if (loops == 1 && joined == step.count) return text + " as one loop";
+    if (loops > 0) text += fmt::format(", {} of them in {} loop{},", joined, loops, loops == 1 ? "" : "s");
+    return text;
   }
 
   void call(const std::string& name, std::uint32_t c) {

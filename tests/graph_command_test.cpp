@@ -164,7 +164,7 @@ TEST_CASE(
   for (std::size_t k = 0; k < all.size(); ++k) {
     CHECK_MESSAGE(rows[k + 2].starts_with(all[k].name + " "), rows[k + 2]);
     CHECK_MESSAGE(rows[k + 2].ends_with(all[k].about), rows[k + 2]);
-    const bool in_planner = all[k].name == "in_place" || all[k].name == "arena";
+    const bool in_planner = all[k].name == "in_place" || all[k].name == "arena" || all[k].name == "compile";
     CHECK_MESSAGE(contains(rows[k + 2], " planner ") == in_planner, rows[k + 2]);
   }
   std::smatch last, heading;

@@ -29,8 +29,14 @@ using test::memory_faults;
 namespace {
 
 struct Verified {
-  Verified() { set_verify(true); }
-  ~Verified() { set_verify(false); }
+  Verified() {
+    set_verify(true);
+    set_compiled_from(1);
+  }
+  ~Verified() {
+    set_verify(false);
+    set_compiled_from(1024);
+  }
 };
 
 struct Choice {
@@ -62,8 +68,8 @@ std::vector<Choice> choices(std::uint64_t seed) {
 
 // What distinguishes two plans of one program.
 std::string shape_of_plan(const Plan& p) {
-  std::string s =
-      fmt::format("{} {} {} {}|", p.program.items.size(), p.arena_bytes, p.tail, p.program.constants.size());
+  std::string s = fmt::format("{} {} {} {} {}|", p.program.items.size(), p.arena_bytes, p.tail,
+                              p.program.constants.size(), p.loops.size());
   for (const auto& list : {p.steps, p.parts})
     for (const PlanStep& x : list)
       s += fmt::format("{} {} {} {} {};", x.head, x.first, x.count, x.rows, x.block);
