@@ -1,5 +1,6 @@
 // Neighbouring members of a tile group become one loop of machine code, which keeps what passes between them
 // in registers.
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <map>
@@ -10,7 +11,7 @@
 namespace opgrad {
 namespace {
 
-std::atomic<std::int64_t> fewest_elements{1024};
+std::atomic<std::int64_t> compiled_from{1024};
 
 // The memory of an operand, as members of one group tell it apart.
 using Memory = std::array<std::int64_t, 4>;
@@ -21,17 +22,21 @@ Memory memory_of(const PlanOperand& o) {
 
 class Groups {
  public:
-  explicit Groups(Plan& plan) : plan_(plan), isa_(isa()) {}
+  Groups(Plan& plan, std::int64_t fewest_elements)
+      : plan_(plan), fewest_elements_(fewest_elements), isa_(isa()) {}
 
   void run() {
+    plan_.loops.clear();
     for (const auto* steps : {&plan_.steps, &plan_.parts})
       for (const PlanStep& s : *steps)
         if (s.rows == 0 && s.count > 1 &&
             shape_of(operand(plan_.calls[s.first], plan_.calls[s.first].inputs).shape).numel() >=
-                fewest_elements)
+                fewest_elements_)
           group(s);
+    std::ranges::sort(plan_.loops, {}, &PlanLoop::first);
     plan_.code = std::make_shared<const Executable>(code_);
     plan_.code_isa = isa_;
+    plan_.compiled_from = fewest_elements_;
   }
 
  private:
@@ -119,6 +124,7 @@ class Groups {
   }
 
   Plan& plan_;
+  const std::int64_t fewest_elements_;
   const Isa isa_;
   std::vector<kernel::Recipe> recipes_;  // of the calls that may join
   std::vector<std::uint8_t> code_;
@@ -126,8 +132,16 @@ class Groups {
 
 }  // namespace
 
-void set_compiled_from(std::int64_t elements) { fewest_elements = elements; }
+void set_compiled_from(std::int64_t elements) { compiled_from = elements; }
+std::int64_t worth_compiling_at_once() { return compiled_from; }
 
-void compile_groups(Plan& plan) { Groups(plan).run(); }
+void compile_groups(Plan& plan, std::int64_t fewest_elements) { Groups(plan, fewest_elements).run(); }
+
+std::shared_ptr<const Plan> compiled(const Plan& plan) {
+  if (!plan.passes.has("compile") || plan.compiled_from <= 1) return nullptr;
+  auto copy = std::make_shared<Plan>(plan);
+  compile_groups(*copy, 1);
+  return copy;
+}
 
 }  // namespace opgrad

@@ -56,8 +56,7 @@ void verify(const Program& p, std::string_view after);
 // Whether verify follows every pass; off at first, on in the tests.
 void set_verify(bool on);
 
-// Groups of at least so many elements are compiled to loops; at first 1024, as compiling takes some
-// microseconds. For tests.
+// Groups of at least so many elements are compiled when a plan is made; 1024 at first. For tests.
 void set_compiled_from(std::int64_t elements);
 
 // What a pass did: for reports.

@@ -244,7 +244,7 @@ Plan make_plan(Capture& capture, const std::vector<bool>& fixed, PassSet passes)
   plan.passes = passes;
   run_passes(plan.program, passes);
   Planner(plan).run();
-  if (passes.has("compile")) compile_groups(plan);
+  if (passes.has("compile")) compile_groups(plan, worth_compiling_at_once());
   return plan;
 }
 

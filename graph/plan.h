@@ -101,6 +101,7 @@ struct Plan {
   std::vector<PlanLoop> loops;             // in the order of their calls
   std::shared_ptr<const Executable> code;  // of the loops, for these instructions
   Isa code_isa = Isa::baseline;
+  std::int64_t compiled_from = 0;  // groups of fewer elements have been left
   std::vector<PlanOutput> outputs;
   std::vector<PlanNumber> cells;  // by number
   // A run's table of memory: the arena, nothing (for tiles and blocks, which each thread has of its own),
@@ -119,6 +120,9 @@ inline constexpr std::uint32_t widest_member = 3;
 
 // Passes and memory plan for what was captured, which gives away its key. `fixed` as for program_of.
 Plan make_plan(Capture& capture, const std::vector<bool>& fixed, PassSet passes);
+
+// The same plan, with loops made of all its groups; null if it has them already or `passes` say not to.
+std::shared_ptr<const Plan> compiled(const Plan& plan);
 
 // What may be looked at while a plan runs.
 struct Watch {

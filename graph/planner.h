@@ -39,8 +39,10 @@ struct Draft {
 // Decides donations, tiles, reuse in place, blocks and the arena; fills Plan::operands.
 void lay_out(Draft& draft);
 
-// Joins members of tile groups to loops; they also run without.
-void compile_groups(Plan& plan);
+// Joins members of tile groups to loops; they also run without. Compiling a group takes some microseconds:
+// when a plan is made, that is worth it for groups of many elements only.
+void compile_groups(Plan& plan, std::int64_t fewest_elements);
+std::int64_t worth_compiling_at_once();
 
 // Row-major without gaps, as far as axes longer than 1 go.
 bool dense_layout(const Shape& shape, const Layout& layout);

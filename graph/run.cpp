@@ -116,12 +116,23 @@ std::string reason(const std::list<std::shared_ptr<const Plan>>& plans, const Ca
   return nearest ? difference(*nearest, c) : "the first plan";
 }
 
+// What is met again is worth being compiled as a whole; takes the place of the plan in the cache.
+std::shared_ptr<const Plan> worth_keeping(std::shared_ptr<const Plan> known) {
+  std::shared_ptr<const Plan> better = compiled(*known);
+  if (!better) return known;
+  Cache& k = cache();
+  const std::scoped_lock hold(k.lock);
+  std::ranges::replace(k.plans, known, better);
+  return better;
+}
+
 // Finds the plan or makes it; a capture that differs from a known plan in numbers only makes slots of those.
 std::shared_ptr<const Plan> plan_for(Capture& c) {
   Cache& k = cache();
   std::vector<bool> fixed(c.numbers.size());
   for (std::size_t i = 0; i < fixed.size(); ++i) fixed[i] = !c.number_is_slot[i];
   const PassSet passes = current_passes();
+  std::shared_ptr<const Plan> known;
   {
     const std::scoped_lock hold(k.lock);
     for (auto it = k.plans.begin(); it != k.plans.end(); ++it) {
@@ -130,16 +141,20 @@ std::shared_ptr<const Plan> plan_for(Capture& c) {
       if (same_numbers(p, c)) {
         ++k.stats.hits;
         k.plans.splice(k.plans.begin(), k.plans, it);
-        return k.plans.front();
+        known = k.plans.front();
+        break;
       }
       for (std::size_t i = 0; i < fixed.size(); ++i)
         if (!p.number_fixed[i] ||
             (!same_bits(p.numbers[i], c.numbers[i]) && !special(p.numbers[i]) && !special(c.numbers[i])))
           fixed[i] = false;
     }
-    k.stats.last_miss = reason(k.plans, c);
-    ++k.stats.plans;
+    if (!known) {
+      k.stats.last_miss = reason(k.plans, c);
+      ++k.stats.plans;
+    }
   }
+  if (known) return worth_keeping(std::move(known));
   auto plan = std::make_shared<const Plan>(make_plan(c, fixed, passes));
   const std::scoped_lock hold(k.lock);
   k.plans.push_front(plan);

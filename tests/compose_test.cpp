@@ -246,3 +246,22 @@ TEST_CASE("compose: a group on lengths around packs and tiles has the bits of it
     for (std::size_t i = 0; i < 3; ++i) CHECK(test::same_bits(answers[i], answers[i + 3]));
   }
 }
+
+TEST_CASE("compose: a plan that is met again has loops for its small groups, too") {
+  const PassSet before = current_passes();
+  set_passes(PassSet::all());
+  const Tensor x = tensor({1.0, -2.0, 3.0});
+  std::vector<std::vector<double>> values;
+  std::vector<std::size_t> loops;
+  for (int i = 0; i < 3; ++i) {
+    const Tensor y = x * 3.25 + x / 7;
+    values.push_back(y.to_vector<double>());
+    loops.push_back(last_plan()->loops.size());
+  }
+  set_passes(before);
+  CHECK(loops[0] == 0);
+  if (isa() > Isa::baseline) CHECK(loops[1] == 1);
+  CHECK(loops[2] == loops[1]);
+  CHECK(values[1] == values[0]);
+  CHECK(values[2] == values[0]);
+}
