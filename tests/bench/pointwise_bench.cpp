@@ -3,6 +3,7 @@
 #include <benchmark/benchmark.h>
 
 #include "../../ops/ops.h"
+#include "by_hand.h"
 #include "measure.h"
 
 using namespace opgrad;
@@ -27,14 +28,33 @@ void bias_relu(benchmark::State& state) {
   bench::repeat_eval(state, {.bytes = bench::bytes_of({x, x})}, [&] { return relu(x + bias); });
 }
 
-// Ten operations that read and write memory once where they run as one group.
-void chain_of_ten(benchmark::State& state) {
+// Operations that read and write memory once where they run as one group, and the same as one loop by hand,
+// on one thread, which writes to the same memory again and again.
+template <int operations>
+Tensor chain(const Tensor& x) {
+  if (operations == 2) return x * 1.01 + 0.5;
+  if (operations == 5) return relu(x * 1.01 + 0.5) * 0.99 - 0.25;
+  Tensor y = x;
+  for (int i = 0; i < 4; ++i) y = relu(y * 1.01) - 0.25;
+  return y;
+}
+template <int operations>
+void chain_of(benchmark::State& state) {
   const Tensor x = bench::random({state.range(0)});
-  bench::repeat_eval(state, {.bytes = bench::bytes_of({x, x})}, [&] {
-    Tensor y = x;
-    for (int i = 0; i < 5; ++i) y = relu(y * 1.01) + 0.5;
-    return y;
-  });
+  bench::repeat_eval(state, {.bytes = bench::bytes_of({x, x})}, [&] { return chain<operations>(x); });
+}
+template <int operations>
+void chain_by_hand(benchmark::State& state) {
+  const std::vector<float> x = bench::random({state.range(0)}).to_vector<float>();
+  std::vector<float> y(x.size());
+  const auto f = operations == 2   ? bench::chain_of_2_by_hand
+                 : operations == 5 ? bench::chain_of_5_by_hand
+                                   : bench::chain_of_12_by_hand;
+  for (auto _ : state) {
+    f(x.data(), y.data(), state.range(0));
+    benchmark::ClobberMemory();
+  }
+  state.SetBytesProcessed(state.iterations() * 8 * state.range(0));
 }
 
 void lengths(benchmark::internal::Benchmark* b) {
@@ -47,7 +67,12 @@ BENCHMARK_CAPTURE(pointwise, exp, exp)->Apply(lengths);
 BENCHMARK_CAPTURE(pointwise, tanh, tanh)->Apply(lengths);
 BENCHMARK_CAPTURE(pointwise, sigmoid, sigmoid)->Apply(lengths);
 BENCHMARK(add_two)->Apply(lengths);
-BENCHMARK(chain_of_ten)->Apply(lengths);
+BENCHMARK(chain_of<2>)->Apply(lengths);
+BENCHMARK(chain_by_hand<2>)->Apply(lengths);
+BENCHMARK(chain_of<5>)->Apply(lengths);
+BENCHMARK(chain_by_hand<5>)->Apply(lengths);
+BENCHMARK(chain_of<12>)->Apply(lengths);
+BENCHMARK(chain_by_hand<12>)->Apply(lengths);
 BENCHMARK(bias_relu)
     ->UseRealTime()
     ->ArgNames({"rows", "columns"})
