@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
 #include <cmath>
 #include <list>
 #include <memory>
@@ -155,8 +156,12 @@ std::shared_ptr<const Plan> plan_for(Capture& c) {
     }
   }
   if (known) return worth_keeping(std::move(known));
+  using Clock = std::chrono::steady_clock;
+  const auto begin = Clock::now();
   auto plan = std::make_shared<const Plan>(make_plan(c, fixed, passes));
+  const std::chrono::duration<double, std::milli> took = Clock::now() - begin;
   const std::scoped_lock hold(k.lock);
+  k.stats.last_milliseconds = took.count();
   k.plans.push_front(plan);
   k.items += plan->nodes;
   while (k.plans.size() > 1 && (k.plans.size() > most_plans || k.items > most_items)) {

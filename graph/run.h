@@ -33,7 +33,8 @@ struct PlanStats {
   std::uint64_t hits = 0;
   // Updates that needed a second buffer since somebody else held the first.
   std::uint64_t missed_donations = 0;
-  std::string last_miss;  // why the newest plan had to be made, in words
+  std::string last_miss;         // why the newest plan had to be made, in words
+  double last_milliseconds = 0;  // which making it took
 };
 PlanStats plan_stats();
 void reset_plan_stats();

@@ -150,7 +150,9 @@ std::string report_text(const Subject& subject, const std::string& last, PassSet
         time == times.end() ? "planner" : fmt::format("{:.3f}", time->milliseconds), pass.about);
     before = after;
   }
-  return text;
+  clear_plan_cache();
+  plan_of(subject, all);
+  return text + fmt::format("\nmaking the whole plan took {:.2f} ms\n", plan_stats().last_milliseconds);
 }
 
 std::string heading(const Subject& subject, const Plan& plan, const std::string& after) {
