@@ -157,7 +157,8 @@ class LoopCompiler : public Xbyak::CodeGenerator {
   void begin() {
     endbr64();
     for (int s = saved_from; s < streams_; ++s) push(pointer(static_cast<std::uint32_t>(s)));
-    for (int s = 0; s < streams_; ++s) mov(pointer(static_cast<std::uint32_t>(s)), ptr[rdi + 8 * s]);
+    for (int s = 0; s < streams_; ++s)
+      mov(pointer(static_cast<std::uint32_t>(s)), ptr[rdi + static_cast<std::size_t>(8 * s)]);
     for (std::size_t i = 0; i < text_.steps_.size(); ++i)
       if (hoisted(i)) fits_ = fits_ && take(i) && load(i);
     xor_(eax, eax);

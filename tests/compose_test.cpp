@@ -229,7 +229,7 @@ TEST_CASE("compose: a group on lengths around packs and tiles has the bits of it
     }
   } restore;
   set_compiled_from(1);
-  for (const std::uint64_t n : {1, 7, 8, 15, 16, 17, 31, 100, 1023, 1024, 1025, 3000, 40000}) {
+  for (const std::uint64_t n : {1U, 7U, 8U, 15U, 16U, 17U, 31U, 100U, 1023U, 1024U, 1025U, 3000U, 40000U}) {
     const Tensor x = random_uniform(random_key({3, n}), {static_cast<std::int64_t>(n)}, -2, 2),
                  y = random_normal(random_key({4, n}), x.shape());
     eval({x, y});
