@@ -163,9 +163,10 @@ const char* gemm_choice(int64_t m, int64_t n, int64_t k, bool a_transposed, bool
   if (m <= 0 || n <= 0) return "nothing";
   if (k <= 0) return "zeros";
   if (dtype == DType::f64) return "OpenBLAS";
-  if (n == 1 && m > 1) return gemm_choice(1, m, k, !b_transposed, !a_transposed, dtype);
-  if (b_transposed) return "B transposed in strips";
-  return detail::reads_in_place(detail::cut_of(m, n, k).rows, b_transposed) ? "B in place" : "B in strips";
+  if (n == 1 && m > 1) return gemm_choice(1, m, k, false, !a_transposed, dtype);
+  const bool in_place = detail::reads_in_place(detail::cut_of(m, n, k).rows, a_transposed, b_transposed);
+  if (b_transposed) return in_place ? "B transposed in registers" : "B transposed in strips";
+  return in_place ? "B in place" : "B in strips";
 }
 
 }  // namespace opgrad

@@ -1,5 +1,6 @@
 // The kernels of float products for any processor: up to 6 rows by 2 vectors of 4 columns. There is no fused
 // multiply-add, so products are rounded before they are added.
+#include <algorithm>
 #include <cstring>
 
 #include "gemm_kernels.h"
@@ -28,7 +29,7 @@ void store(float* to, const Four& x, int64_t n) {
     for (int64_t j = 0; j < n; ++j) to[j] = x[j];
 }
 
-template <int R, int V, bool copies, bool by_rows>
+template <int R, int V, Beside beside, bool by_rows>
 void tile(const GemmTile& t) {
   Four sum[R][V];
 #pragma GCC unroll 16
@@ -38,19 +39,23 @@ void tile(const GemmTile& t) {
   const float *a = t.a, *b = t.b;
   [[maybe_unused]] float* copy = t.copy;
   const int64_t row = by_rows ? t.a_stride : 1, step = by_rows ? 1 : t.a_stride;
-  for (int64_t l = t.k; l > 0; --l, a += step, b += t.b_stride) {
-    Four x[V];
+  for (int64_t left = t.k, stretch; left > 0; left -= stretch) {
+    stretch = beside == Beside::fetch ? std::min(left, GemmAhead::stretch) : left;
+    if constexpr (beside == Beside::fetch) t.ahead->fetch();
+    for (int64_t l = stretch; l > 0; --l, a += step, b += t.b_stride) {
+      Four x[V];
 #pragma GCC unroll 16
-    for (int j = 0; j < V; ++j) std::memcpy(&x[j], b + 4 * j, sizeof(Four));
-    if constexpr (copies) {
-      std::memcpy(copy, x, sizeof x);
-      copy += 4 * V;
-    }
+      for (int j = 0; j < V; ++j) std::memcpy(&x[j], b + 4 * j, sizeof(Four));
+      if constexpr (beside == Beside::copy) {
+        std::memcpy(copy, x, sizeof x);
+        copy += 4 * V;
+      }
 #pragma GCC unroll 16
-    for (int i = 0; i < R; ++i) {
-      const float f = a[i * row];
+      for (int i = 0; i < R; ++i) {
+        const float f = a[i * row];
 #pragma GCC unroll 16
-      for (int j = 0; j < V; ++j) sum[i][j] = sum[i][j] + Four{f, f, f, f} * x[j];
+        for (int j = 0; j < V; ++j) sum[i][j] = sum[i][j] + Four{f, f, f, f} * x[j];
+      }
     }
   }
 #pragma GCC unroll 16
@@ -65,9 +70,9 @@ void transpose(const float* b, int64_t ld, int64_t columns, int64_t k, float* st
 }
 
 struct Set {
-  static constexpr int rows = 6, lanes = 4, wide_rows = 1;
-  template <int R, int V, bool copies, bool by_rows>
-  static constexpr GemmKernels::Tile tile = detail::tile<R, V, copies, by_rows>;
+  static constexpr int rows = 6, lanes = 4, wide_rows = 1, few_rows = 0;
+  template <int R, int V, Beside beside, bool by_rows>
+  static constexpr GemmKernels::Tile tile = detail::tile<R, V, beside, by_rows>;
   static constexpr auto transpose = detail::transpose;
 };
 

@@ -12,15 +12,16 @@
 
 namespace opgrad::detail {
 
-// Few rows read B once or a few times, which does not repay a copy.
-bool reads_in_place(std::int64_t rows, bool b_transposed) { return !b_transposed && rows <= 42; }
-
 namespace {
 
 using std::int64_t;
 
 // A strip of B this deep fits into the first cache, beside the rows of A that meet it.
 constexpr int64_t most_depth = 384, widest_strip = 32;
+// Where no strip is made, rows of A this long do.
+constexpr int64_t most_depth_turned = 1024;
+// So many numbers of B stay in the second cache while one block of rows after another reads them.
+constexpr int64_t most_kept = 256 << 10;
 
 int64_t pieces(int64_t n, int64_t most) { return (n + most - 1) / most; }
 
@@ -36,12 +37,33 @@ const GemmKernels& kernels() {
   return gemm_baseline;
 }
 
+// So few rows meet a transposed B while it is turned round in registers.
+bool turns_in_registers(int64_t rows, bool a_transposed, bool b_transposed) {
+  return b_transposed && !a_transposed && rows <= kernels().few_rows;
+}
+
 // strip[l * width + j] = b[l * ld + j] for j < columns <= width; 0 beyond.
 void copy_strip(const float* b, int64_t ld, int64_t columns, int64_t k, int64_t width, float* strip) {
   for (int64_t l = 0; l < k; ++l, b += ld, strip += width) {
     std::memcpy(strip, b, static_cast<std::size_t>(columns) * sizeof(float));
     std::fill(strip + columns, strip + width, 0.0F);
   }
+}
+
+// Where depth d of several begins: at whole vectors of a B that lies transposed.
+int64_t depth_at(int64_t k, int64_t d, int64_t depths) {
+  return std::min(k, d * (pieces(pieces(k, depths), 16) * 16));
+}
+
+// The part of B in l0 <= l < l1 and columns [j0, j1), asked for in so many steps of the inner axis.
+GemmAhead part_ahead(const Matrix<float>& b, int64_t l0, int64_t l1, int64_t j0, int64_t j1, int64_t steps) {
+  GemmAhead ahead;
+  ahead.row = b.data + (b.transposed ? j0 * b.ld + l0 : l0 * b.ld + j0);
+  ahead.stride = b.ld;
+  ahead.rows = b.transposed ? j1 - j0 : l1 - l0;
+  ahead.lines = pieces(b.transposed ? l1 - l0 : j1 - j0, 16);
+  ahead.at_once = pieces(ahead.rows * ahead.lines, std::max<int64_t>(1, steps / GemmAhead::stretch));
+  return ahead;
 }
 
 void fill_zeros(const FloatProduct& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
@@ -63,14 +85,26 @@ void run_block(const FloatProduct& p, int64_t i0, int64_t i1, int64_t j0, int64_
   const int64_t wide = wide_vectors * g.lanes;
   const int64_t a_row = p.a.transposed ? 1 : p.a.ld, a_step = p.a.transposed ? p.a.ld : 1;
   const int64_t b_row = p.b.transposed ? 1 : p.b.ld, b_column = p.b.transposed ? p.b.ld : 1;
-  const bool all_in_place = reads_in_place(i1 - i0, p.b.transposed);
-  const int64_t depths = pieces(p.k, most_depth);
+  const bool turned = turns_in_registers(i1 - i0, p.a.transposed, p.b.transposed);
+  const bool all_in_place = reads_in_place(i1 - i0, p.a.transposed, p.b.transposed);
+  const int64_t depths = pieces(p.k, turned ? most_depth_turned : most_depth);
+  const bool kept = p.m > 2 * (i1 - i0) && p.k * p.n <= most_kept;
+  GemmAhead ahead;
   for (int64_t d = 0; d < depths; ++d) {
-    const int64_t l0 = p.k * d / depths, depth = p.k * (d + 1) / depths - l0;
-    GemmTile t{.k = depth, .a_stride = p.a.ld, .ldc = p.ldc, .add = p.add || d > 0};
+    const int64_t l0 = depth_at(p.k, d, depths), l1 = depth_at(p.k, d + 1, depths), depth = l1 - l0;
+    GemmTile t{.k = depth, .a_stride = p.a.ld, .ldc = p.ldc, .add = p.add || d > 0, .ahead = &ahead};
     const int64_t group = all_in_place ? j1 - j0 : most_depth * widest_strip / (depth * width) * width;
     for (int64_t first = j0; first < j1; first += group) {
       const int64_t end = std::min(j1, first + group);
+      // While one group is computed, the next is fetched: of this depth, or the first of the depth below.
+      if (!all_in_place && !kept) {
+        const int64_t steps = (panels > 1 ? panels - 1 : 1) * pieces(end - first, width) * depth;
+        if (end < j1)
+          ahead = part_ahead(p.b, l0, l1, end, std::min(j1, end + group), steps);
+        else
+          ahead = part_ahead(p.b, l1, depth_at(p.k, std::min(d + 2, depths), depths), j0,
+                             std::min(j1, j0 + group), steps);
+      }
       for (int64_t r = 0, i = i0, rows = 0; r < panels; ++r, i += rows) {
         rows = least + (r < more ? 1 : 0);
         t.a = p.a.data + i * a_row + l0 * a_step;
@@ -86,6 +120,10 @@ void run_block(const FloatProduct& p, int64_t i0, int64_t i1, int64_t j0, int64_
           t.c = p.c + i * p.ldc + j;
           t.b = p.b.data + l0 * b_row + j * b_column;
           t.b_stride = p.b.ld;
+          if (turned) {
+            g.few[rows - 1](t);
+            continue;
+          }
           t.copy = all_in_place ? strips : strips + (j - first) * depth;
           const bool fresh = r == 0 || all_in_place;
           const bool in_place = fresh && !p.b.transposed && t.columns == width;
@@ -95,7 +133,10 @@ void run_block(const FloatProduct& p, int64_t i0, int64_t i1, int64_t j0, int64_
             t.b = t.copy;
             t.b_stride = width;
           }
-          table[gemm_place(rows, t.columns > g.lanes ? 2 : 1, in_place && !all_in_place)](t);
+          const Beside beside = in_place && !all_in_place ? Beside::copy
+                                : ahead.at_once > 0       ? Beside::fetch
+                                                          : Beside::nothing;
+          table[gemm_place(rows, t.columns > g.lanes ? 2 : 1, beside)](t);
         }
       }
     }
@@ -115,7 +156,21 @@ FloatProduct as_row(const FloatProduct& p) {
   return {1, p.m, p.k, {p.b.data, p.b.ld, column}, {p.a.data, p.a.ld, !p.a.transposed}, p.c, p.m, p.add};
 }
 
+// About an eighth of n columns, at most 256, such that there is an even number of equal pieces if possible:
+// rows of A that come into the second cache then meet more than a strip or two.
+int64_t wide_columns(int64_t n, int64_t least) {
+  const int64_t most = std::max(least, std::clamp<int64_t>(n / 256 * 32, 32, 256));
+  for (int64_t columns = most; columns >= std::max(least, most / 2); columns -= 32)
+    if (n % (2 * columns) == 0) return columns;
+  return most;
+}
+
 }  // namespace
+
+// Few rows read B once or a few times, which does not repay a copy.
+bool reads_in_place(int64_t rows, bool a_transposed, bool b_transposed) {
+  return b_transposed ? turns_in_registers(rows, a_transposed, b_transposed) : rows <= 42;
+}
 
 GemmCut cut_of(int64_t m, int64_t n, int64_t k) {
   const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
@@ -123,16 +178,18 @@ GemmCut cut_of(int64_t m, int64_t n, int64_t k) {
   const auto tasks = static_cast<int64_t>(std::clamp(work / (1 << 19), 2., 16.));
   if (n <= 64) return {std::clamp<int64_t>(pieces(m, tasks), 14, 512), n, 1};
   const int64_t down = pieces(m, 320), across = pieces(tasks, down);
-  const int64_t columns = std::clamp<int64_t>(pieces(n, across * 32) * 32, m <= 14 ? 128 : 32, 256);
+  int64_t columns = std::clamp<int64_t>(pieces(n, across * 32) * 32, m <= 14 ? 128 : 32, 256);
+  if (m > 42 && down <= 2) columns = wide_columns(n, columns);
   return {pieces(m, down), columns, columns < n ? pieces(256, columns) : 1};
 }
 
 // Who is told of pieces does something with them while they are in cache. Where there are rows enough, pieces
-// are whole rows of at most 192 KiB, since parts of rows 4096 bytes apart would drive one another out.
+// are whole rows of at most 192 KiB, since parts of rows 4096 bytes apart would drive one another out; but
+// then B is read for every 42 rows, and must stay in the second cache.
 GemmCut cut_in_rows(const FloatProduct& p) {
   constexpr int64_t most_rows = 42, fewest_blocks = 8, elements = 48 << 10;
   const int64_t rows = std::clamp<int64_t>(elements / p.n / 14 * 14, 14, most_rows);
-  if (p.b.transposed || p.m < fewest_blocks * rows) return cut_of(p.m, p.n, p.k);
+  if (p.b.transposed || p.m < fewest_blocks * rows || p.k * p.n > most_kept) return cut_of(p.m, p.n, p.k);
   return {rows, p.n, 1};
 }
 

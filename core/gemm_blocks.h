@@ -21,8 +21,9 @@ struct GemmCut {
   std::int64_t rows, columns, together;
 };
 GemmCut cut_of(std::int64_t m, std::int64_t n, std::int64_t k);
-// A block of so many rows reads B where it lies; else from copied strips.
-bool reads_in_place(std::int64_t rows, bool b_transposed);
+// A block of so many rows reads B where it lies, turned round in registers if it lies transposed; else from
+// strips.
+bool reads_in_place(std::int64_t rows, bool a_transposed, bool b_transposed);
 
 // All of C in this thread; on all threads, reporting to `finished` unless it is null. m and n are not 0.
 void multiply(const FloatProduct& p);
