@@ -282,6 +282,8 @@ void set_threads(int n) {
   if (thread_count.exchange(n) != n) p.stop();
 }
 
+bool runs_alone() { return inside || threads() == 1; }
+
 void parallel_for(std::int64_t chunks, Body body) {
   const int n = chunks > 1 && !inside ? threads() : 1;
   if (n > 1) {

@@ -31,6 +31,10 @@ class FunctionRef<R(A...)> {
 // thread. Safe from several threads.
 void parallel_for(std::int64_t chunks, FunctionRef<void(std::int64_t chunk)> body);
 
+// Whether this thread would run all chunks of a call itself, because it runs a body now or is the only one:
+// they may then be cut as suits one thread, where results do not depend on it.
+bool runs_alone();
+
 // The number of threads used: set_threads, else OPGRAD_NUM_THREADS, else the processors this process may use
 // (affinity mask and cgroup quota). UserError when n < 1 or n > 1024, and for set_threads inside a body;
 // called elsewhere, it waits for the running call to end. Threads are started by the first call that has work

@@ -93,7 +93,8 @@ class Folder {
 
   bool fold_whole(std::uint32_t i) {
     const Item& item = r_.from().items[i];
-    if (item.op->workspace || has(item.op->traits, Traits::movement) || r_.from().bytes_of(item) > most_bytes)
+    if ((item.op->workspace && !item.op->prepare) || has(item.op->traits, Traits::movement) ||
+        r_.from().bytes_of(item) > most_bytes)
       return false;
     std::vector<BufferRef> filled;
     std::vector<View> views;

@@ -38,6 +38,7 @@ class Execution {
 
   void step(const PlanStep& s) {
     if (s.rows > 0) return row_group(s);
+    if (s.head != no_index) prepare(plan_.calls[s.head]);
     if (s.count == 0) {
       kernel(plan_.calls[s.head], {}, nullptr, views_);
       return;
@@ -75,25 +76,37 @@ class Execution {
     }
   }
 
-  void kernel(const PlanCall& call, const Rows& rows, const Finished* finished,
-              std::vector<View>& views) const {
+  KernelArgs args(const PlanCall& call, const Rows& rows, const Finished* finished,
+                  std::vector<View>& views) const {
     views.clear();
     for (std::uint32_t k = 0; k <= call.inputs; ++k)
       views.push_back(view_of(plan_, plan_.operands[call.operands + k], bases_, rows));
-    if (!call.op) return copy(views[0], views[1]);
-    call.op->forward.run({.in = {views.data(), call.inputs},
-                          .out = views.back(),
-                          .attrs = call.attributes,
-                          .workspace = call.workspace >= 0 ? bases_.arena + call.workspace : nullptr,
-                          .finished = finished});
+    return {.in = {views.data(), call.inputs},
+            .out = views.back(),
+            .attrs = call.attributes,
+            .workspace = call.workspace >= 0 ? bases_.arena + call.workspace : nullptr,
+            .finished = finished};
+  }
+
+  void kernel(const PlanCall& call, const Rows& rows, const Finished* finished,
+              std::vector<View>& views) const {
+    const KernelArgs all = args(call, rows, finished, views);
+    call.op ? call.op->forward.run(all) : copy(views[0], views[1]);
+  }
+
+  // Once for all rows.
+  void prepare(const PlanCall& call) {
+    if (call.op && call.op->prepare && call.workspace >= 0) call.op->prepare(args(call, {}, nullptr, views_));
   }
 
   // Block after block of rows goes through all parts while it is in cache.
   void row_group(const PlanStep& s) {
     std::vector<std::optional<TileRun>> tiles(s.count);
-    for (std::uint32_t k = 0; k < s.count; ++k)
-      if (const PlanStep& part = plan_.parts[s.first + k]; part.count > 0)
-        tiles[k].emplace(plan_, part, bases_);
+    for (std::uint32_t k = 0; k < s.count; ++k) {
+      const PlanStep& part = plan_.parts[s.first + k];
+      if (part.count > 0) tiles[k].emplace(plan_, part, bases_);
+      if (part.head != no_index) prepare(plan_.calls[part.head]);
+    }
     parallel_for((s.rows + s.block - 1) / s.block, [&](std::int64_t block) {
       thread_local BufferRef scratch;
       thread_local std::vector<View> views;

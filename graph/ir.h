@@ -180,11 +180,17 @@ struct Op {
   const AttributeInfo* attributes = nullptr;
   ViewRule view = nullptr;                          // movements
   std::size_t (*workspace)(const Call&) = nullptr;  // bytes of scratch memory that the kernel needs
+  // Fills the workspace from inputs that are not cut by rows. Runs once before `forward`, which then only
+  // reads the workspace, on all rows or on any number of blocks of them; `forward` must do without one, too.
+  Kernel::Function prepare = nullptr;
   // Bit i: input i is cut along axis 0 as the result, of this shape, is. Row r of the result then depends on
   // row r of these inputs and on the whole of the others, and has the same bits however the rows are cut into
   // calls. 0 where that does not hold; pointwise operations need not say it.
   std::uint64_t (*rows)(const void* attributes, const Shape& result) = nullptr;
   PerExample per_example = {};
+  // Whether `forward` may write the result, of this shape, where input 0 lies, of the same type: it reads
+  // what it needs of a place, by itself and within its row, before it writes there.
+  bool (*in_place)(const void* attributes, const Shape& result) = nullptr;
 };
 
 // ---------------------------------------------------------------------------------------------- the node

@@ -88,9 +88,45 @@ class LayOut {
     };
     for (std::uint32_t st = 0; st < plan_.steps.size(); ++st) {
       const PlanStep& step = plan_.steps[st];
+      if (step.rows == 0) over_input(st, step);
       if (step.rows == 0) group(st, step);
-      for (std::uint32_t k = 0; step.rows > 0 && k < step.count; ++k) group(st, plan_.parts[step.first + k]);
+      for (std::uint32_t k = 0; step.rows > 0 && k < step.count; ++k) {
+        over_input(st, plan_.parts[step.first + k]);
+        group(st, plan_.parts[step.first + k]);
+      }
     }
+  }
+
+  // The result of a kernel that says it can takes over the memory of its first input, made by an earlier
+  // step.
+  void over_input(std::uint32_t st, const PlanStep& part) {
+    if (part.head == no_index || part.count > 0) return;
+    const PlanCall& c = plan_.calls[part.head];
+    const PendingOperand &in = d_.operands[c.operands], &out = d_.operands[c.operands + c.inputs];
+    if (!c.op || !c.op->in_place || !c.op->in_place(c.attributes, shape_of(out.shape))) return;
+    const std::uint32_t from = root(in.storage);
+    Storage &f = d_.storages[from], &t = d_.storages[out.storage];
+    if (f.base != Base::arena || t.base != Base::arena || f.bytes != t.bytes || in.dtype != out.dtype) return;
+    if (f.begin == st || f.end != st || f.call_end > part.head) return;
+    // Whoever else reads it in this step reads the same rows, in the same block, before.
+    const auto reads_rows = [&](std::uint32_t call) {
+      for (std::uint32_t k = 0; k < plan_.calls[call].inputs; ++k) {
+        const PendingOperand& o = d_.operands[plan_.calls[call].operands + k];
+        if (root(o.storage) != from) continue;
+        if (call == part.head && k > 0) return false;
+        if (o.shape != out.shape || o.layout.offset != 0 || !dense_layout(shape_of(o.shape), o.layout))
+          return false;
+        if (o.cut != out.cut) return false;
+      }
+      return true;
+    };
+    const PlanStep& step = plan_.steps[st];
+    const std::uint32_t first = step.first_call(plan_.parts);
+    for (std::uint32_t call = first; call <= part.head; ++call)
+      if (!reads_rows(call)) return;
+    t.begin = f.begin;
+    t.call_begin = f.call_begin;
+    f.merged = out.storage;
   }
 
   // Tries the operands of one call.
@@ -157,12 +193,17 @@ class LayOut {
     };
     for (Storage& s : d_.storages)
       if (s.base == Base::arena && s.merged == no_index) live(s.begin, s.end, s.bytes, &s.offset);
-    for (std::uint32_t st = 0; st < plan_.steps.size(); ++st) {
-      const std::uint32_t head = plan_.steps[st].head;
-      if (head == no_index || !plan_.calls[head].op || !plan_.calls[head].op->workspace) continue;
+    const auto workspace = [&](std::uint32_t st, std::uint32_t head) {
+      if (head == no_index || !plan_.calls[head].op || !plan_.calls[head].op->workspace) return;
       if (const std::size_t bytes =
               plan_.calls[head].op->workspace(ItemCall(p_, p_.items[plan_.calls[head].item]).call()))
         live(st, st, bytes, &plan_.calls[head].workspace);
+    };
+    for (std::uint32_t st = 0; st < plan_.steps.size(); ++st) {
+      const PlanStep& step = plan_.steps[st];
+      workspace(st, step.head);
+      for (std::uint32_t k = 0; step.rows > 0 && k < step.count; ++k)
+        workspace(st, plan_.parts[step.first + k].head);
     }
     patterns_.assign(d_.operands.size(), -1);
     for (std::uint32_t st = 0; st < plan_.steps.size(); ++st) {

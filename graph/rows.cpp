@@ -106,7 +106,7 @@ class RowFusion {
     for (const std::uint32_t i : unit.items) {
       const Item& item = p_.items[i];
       if (is_view(p_, shown_, i)) continue;
-      if (has(item.op->traits, Traits::movement) || item.op->workspace) return false;
+      if (has(item.op->traits, Traits::movement) || (item.op->workspace && !item.op->prepare)) return false;
       if (p_.shape(i).rank() == 0) return false;
       if (rows == 0) rows = p_.shape(i)[0];
       if (p_.shape(i)[0] != rows || rows < fewest_rows || p_.shape(i).numel() == 0) return false;

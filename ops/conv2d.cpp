@@ -88,9 +88,10 @@ void conv2d_kernel(const KernelArgs& k) {
   const auto& a = k.attributes<Conv2DAttributes>();
   const auto sizes = sizes_of(k.in[0].shape(), k.in[1].shape(), k.out.shape(), a);
   dispatch_float(k.out.dtype(), [&]<class T>() {
-    for_each_convolution(
-        sizes, a, k.in[0].as<T>(), k.in[1].as<T>(), k.out.as<T>(), k,
-        [&](T* x, T* w, T* y, const Finished* f) { convolve_forward<T>(sizes, x, w, y, f); });
+    for_each_convolution(sizes, a, k.in[0].as<T>(), k.in[1].as<T>(), k.out.as<T>(), k,
+                         [&](T* x, T* w, T* y, const Finished* f) {
+                           convolve_forward<T>(sizes, x, w, y, static_cast<const T*>(k.workspace), f);
+                         });
   });
 }
 
@@ -114,9 +115,11 @@ void input_gradient_kernel(const KernelArgs& k) {
   const auto& a = k.attributes<Conv2DAttributes>();
   const auto sizes = sizes_of(k.out.shape(), k.in[1].shape(), k.in[0].shape(), a);
   dispatch_float(k.out.dtype(), [&]<class T>() {
-    for_each_convolution(
-        sizes, a, k.out.as<T>(), k.in[1].as<T>(), k.in[0].as<T>(), k,
-        [&](T* x, T* w, T* delta, const Finished* f) { convolve_input_gradient<T>(sizes, delta, w, x, f); });
+    for_each_convolution(sizes, a, k.out.as<T>(), k.in[1].as<T>(), k.in[0].as<T>(), k,
+                         [&](T* x, T* w, T* delta, const Finished* f) {
+                           convolve_input_gradient<T>(sizes, delta, w, x, static_cast<const T*>(k.workspace),
+                                                      f);
+                         });
   });
 }
 
@@ -126,6 +129,28 @@ std::size_t kernel_gradient_bytes(const Call& call) {
   const Shape &x = call.shape(0), &d = call.shape(1);
   const Shape w{a.sought[0], a.sought[1], x[3], d[3]};
   return kernel_gradient_workspace(sizes_of(x, w, d, a), call.dtype(0));
+}
+
+// Kernels in the order of use, once for all blocks of images.
+template <ConvDirection direction>
+ConvSizes sizes_between(const Shape& first, const Shape& w, const Shape& result, const Conv2DAttributes& a) {
+  return direction == ConvDirection::forward ? sizes_of(first, w, result, a) : sizes_of(result, w, first, a);
+}
+template <ConvDirection direction>
+std::size_t prepared_kernel_bytes(const Call& call) {
+  const auto& a = call.attributes<Conv2DAttributes>();
+  if (a.examples) return 0;
+  const Shape& result = shape_of(call.op.shape(call).shape);
+  return prepared_bytes(direction, sizes_between<direction>(call.shape(0), call.shape(1), result, a),
+                        call.dtype(0));
+}
+template <ConvDirection direction>
+void prepare_kernels(const KernelArgs& k) {
+  const auto& a = k.attributes<Conv2DAttributes>();
+  const auto sizes = sizes_between<direction>(k.in[0].shape(), k.in[1].shape(), k.out.shape(), a);
+  dispatch_float(k.out.dtype(), [&]<class T>() {
+    prepare_convolution<T>(direction, sizes, k.in[1].as<T>(), static_cast<T*>(k.workspace));
+  });
 }
 
 // With one kernel for all, an image meets no other.
@@ -215,6 +240,8 @@ constinit const Op records::conv2d_op{
     .identities = conv2d_identities,
     .bad_calls = conv2d_bad_calls,
     .attributes = &attribute_info<Conv2DAttributes>,
+    .workspace = prepared_kernel_bytes<ConvDirection::forward>,
+    .prepare = prepare_kernels<ConvDirection::forward>,
     .rows = images_apart,
     .per_example = {[](const Tensor& y, const Tensor& dy, Wanted wanted, std::int64_t examples) {
                       const Tensor x = y.input(0), w = y.input(1);
@@ -286,6 +313,8 @@ constinit const Op records::conv2d_input_gradient_op{
         },
     .bad_calls = conv2d_input_gradient_bad_calls,
     .attributes = &attribute_info<Conv2DAttributes>,
+    .workspace = prepared_kernel_bytes<ConvDirection::input_gradient>,
+    .prepare = prepare_kernels<ConvDirection::input_gradient>,
     .rows = images_apart,
     .per_example = {[](const Tensor& y, const Tensor& dy, Wanted wanted, std::int64_t examples) {
                       const Tensor delta = y.input(0), w = y.input(1);

@@ -40,12 +40,12 @@ struct Box {
 };
 
 // Cuts images of rows x columns pixels into boxes. A box has about `pixels` pixels, fewer where there would
-// not be 16 boxes, but not below `least`; a box of several images has whole ones.
+// not be 16 boxes for several threads, but not below `least`; a box of several images has whole ones.
 class Boxes {
  public:
   Boxes(std::int64_t batch, std::int64_t rows, std::int64_t columns, std::int64_t pixels, std::int64_t least)
       : batch_(batch), rows_(rows), columns_(columns) {
-    const std::int64_t fair = divide_up(batch * rows * columns, 16);
+    const std::int64_t fair = divide_up(batch * rows * columns, runs_alone() ? 1 : 16);
     const std::int64_t wanted = std::max<std::int64_t>(1, std::min(pixels, std::max(least, fair)));
     images_ = std::clamp<std::int64_t>(wanted / (rows * columns), 1, batch);
     bands_ = std::clamp<std::int64_t>(divide_up(rows * columns, wanted), 1, rows);

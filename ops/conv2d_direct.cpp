@@ -228,8 +228,8 @@ void correlate(Correlation<T>& c, const Finished* finished) {
   const Size least = divide_up(100000, depth * c.out);
   const Boxes boxes(c.batch, c.out_rows, c.out_columns, std::max<Size>(1, (64 << 10) / pixel), least);
   // Few boxes: channels are cut, too.
-  const bool tail = c.out % c.lanes != 0;
-  const Size cuts = tail || boxes.count() >= 16 ? 1 : std::min(c.blocks(), divide_up(16, boxes.count()));
+  const bool whole = c.out % c.lanes != 0 || runs_alone();
+  const Size cuts = whole || boxes.count() >= 16 ? 1 : std::min(c.blocks(), divide_up(16, boxes.count()));
   parallel_for(boxes.count() * cuts, [&](Size i) {
     const Box box = boxes[i / cuts];
     const Size cut = i % cuts, blocks = c.blocks();

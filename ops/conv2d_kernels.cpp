@@ -35,12 +35,15 @@ std::atomic<bool>& winograd_switch() {
 }
 
 // Where it wins (tests/bench/README.md): few tiles an image do not repay the transformed kernels.
-bool by_winograd(ConvDirection direction, const ConvSizes& s, DType dtype) {
-  if (dtype != DType::f32 || !winograd_fits(s) || !winograd()) return false;
+bool winograd_wins(ConvDirection direction, const ConvSizes& s, DType dtype) {
+  if (dtype != DType::f32 || !winograd_fits(s)) return false;
   const bool input = direction == ConvDirection::input_gradient;
   const Size rows = input ? s.rows : s.out_rows, columns = input ? s.columns : s.out_columns;
   if (direction == ConvDirection::kernel_gradient) return true;
   return rows * columns >= 64 && std::max(s.in, s.out) >= 32;
+}
+bool by_winograd(ConvDirection direction, const ConvSizes& s, DType dtype) {
+  return winograd_wins(direction, s, dtype) && winograd();
 }
 
 // A kernel of one pixel sees neighbouring lines, and images, as one line.
@@ -74,11 +77,13 @@ const char* conv2d_choice(ConvDirection direction, const ConvSizes& s, DType dty
 }
 
 template <class T>
-void convolve_forward(const ConvSizes& s, const T* x, const T* w, T* y, const Finished* finished) {
+void convolve_forward(const ConvSizes& s, const T* x, const T* w, T* y, [[maybe_unused]] const T* prepared,
+                      const Finished* finished) {
   const Size size = s.pixels() * s.out;
   if (size == 0 || s.in == 0) return zeros(y, size, finished);
   if constexpr (std::is_same_v<T, float>)
-    if (by_winograd(ConvDirection::forward, s, DType::f32)) return winograd_forward(s, x, w, y, finished);
+    if (by_winograd(ConvDirection::forward, s, DType::f32))
+      return winograd_forward(s, x, w, y, prepared, finished);
   direct_forward(one_line(s), x, w, y, finished);
 }
 
@@ -92,12 +97,13 @@ void convolve_kernel_gradient(const ConvSizes& s, const T* x, const T* delta, T*
 }
 
 template <class T>
-void convolve_input_gradient(const ConvSizes& s, const T* delta, const T* w, T* x, const Finished* finished) {
+void convolve_input_gradient(const ConvSizes& s, const T* delta, const T* w, T* x,
+                             [[maybe_unused]] const T* prepared, const Finished* finished) {
   const Size size = s.batch * s.rows * s.columns * s.in;
   if (size == 0 || s.pixels() * s.out == 0) return zeros(x, size, finished);
   if constexpr (std::is_same_v<T, float>)
     if (by_winograd(ConvDirection::input_gradient, s, DType::f32))
-      return winograd_input_gradient(s, delta, w, x, finished);
+      return winograd_input_gradient(s, delta, w, x, prepared, finished);
   if (fold_fits(s)) return fold_input_gradient(s, delta, w, x, finished);
   direct_input_gradient(one_line(s), delta, w, x, finished);
 }
@@ -108,12 +114,31 @@ std::size_t kernel_gradient_workspace(const ConvSizes& s, DType dtype) {
   return dtype == DType::f32 && winograd_fits(s) ? std::max(direct, winograd_gradient_workspace(s)) : direct;
 }
 
-template void convolve_forward(const ConvSizes&, const float*, const float*, float*, const Finished*);
-template void convolve_forward(const ConvSizes&, const double*, const double*, double*, const Finished*);
+std::size_t prepared_bytes(ConvDirection direction, const ConvSizes& s, DType dtype) {
+  if (s.kernel_size() == 0 || s.pixels() == 0 || !winograd_wins(direction, s, dtype)) return 0;
+  return direction == ConvDirection::forward ? winograd_workspace(s.in, s.out)
+                                             : winograd_workspace(s.out, s.in);
+}
+
+template <class T>
+void prepare_convolution(ConvDirection direction, const ConvSizes& s, const T* w, T* prepared) {
+  if constexpr (std::is_same_v<T, float>)
+    if (by_winograd(direction, s, DType::f32))
+      (direction == ConvDirection::forward ? winograd_prepare_forward : winograd_prepare_input_gradient)(
+          s, w, prepared);
+}
+
+template void convolve_forward(const ConvSizes&, const float*, const float*, float*, const float*,
+                               const Finished*);
+template void convolve_forward(const ConvSizes&, const double*, const double*, double*, const double*,
+                               const Finished*);
 template void convolve_kernel_gradient(const ConvSizes&, const float*, const float*, float*, float*);
 template void convolve_kernel_gradient(const ConvSizes&, const double*, const double*, double*, double*);
-template void convolve_input_gradient(const ConvSizes&, const float*, const float*, float*, const Finished*);
-template void convolve_input_gradient(const ConvSizes&, const double*, const double*, double*,
+template void convolve_input_gradient(const ConvSizes&, const float*, const float*, float*, const float*,
                                       const Finished*);
+template void convolve_input_gradient(const ConvSizes&, const double*, const double*, double*, const double*,
+                                      const Finished*);
+template void prepare_convolution(ConvDirection, const ConvSizes&, const float*, float*);
+template void prepare_convolution(ConvDirection, const ConvSizes&, const double*, double*);
 
 }  // namespace opgrad

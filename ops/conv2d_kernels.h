@@ -34,11 +34,13 @@ struct ConvSizes {
 // equal, and not in the baseline. Each thread keeps buffers: of a kernel in the order of use (16/9 of it),
 // and of a box of pixels, some hundred KiB.
 template <class T>
-void convolve_forward(const ConvSizes&, const T* x, const T* w, T* y, const Finished* finished);
+void convolve_forward(const ConvSizes&, const T* x, const T* w, T* y, const T* prepared,
+                      const Finished* finished);
 template <class T>
 void convolve_kernel_gradient(const ConvSizes&, const T* x, const T* delta, T* w, T* workspace);
 template <class T>
-void convolve_input_gradient(const ConvSizes&, const T* delta, const T* w, T* x, const Finished* finished);
+void convolve_input_gradient(const ConvSizes&, const T* delta, const T* w, T* x, const T* prepared,
+                             const Finished* finished);
 
 // For either setting of set_winograd.
 std::size_t kernel_gradient_workspace(const ConvSizes&, DType dtype);
@@ -49,9 +51,15 @@ std::size_t kernel_gradient_workspace(const ConvSizes&, DType dtype);
 void set_winograd(bool on);
 bool winograd();
 
+// What the first and the last make of w before they begin, for those who call them on parts of a batch: they
+// take it as `prepared`, or, where that is null, make it each time. 0 bytes: nothing is made.
+enum class ConvDirection { forward, kernel_gradient, input_gradient };
+std::size_t prepared_bytes(ConvDirection direction, const ConvSizes& s, DType dtype);
+template <class T>
+void prepare_convolution(ConvDirection direction, const ConvSizes& s, const T* w, T* prepared);
+
 // The algorithm that a convolution uses: "direct", "winograd 2x2" or "few channels" (of an input whose
 // gradient is sought). A function of the sizes of one image, the dtype and the switch alone.
-enum class ConvDirection { forward, kernel_gradient, input_gradient };
 const char* conv2d_choice(ConvDirection direction, const ConvSizes& s, DType dtype);
 
 }  // namespace opgrad

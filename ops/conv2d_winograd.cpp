@@ -31,7 +31,8 @@ struct Problem {
   Size blocks() const { return divide_up(vectors, packs); }
   Size vectors_of(Size block) const { return std::min<Size>(packs, vectors - block * packs); }
   Size channel(Size vector) const { return std::min(vector * lanes, out - lanes); }
-  const float* kernels_of(Size block) const { return kernels + 16 * in * block * packs * lanes; }
+  Size place_of(Size block) const { return 16 * in * block * packs * lanes; }
+  const float* kernels_of(Size block) const { return kernels + place_of(block); }
 };
 
 // Tiles of one class that are computed together: the 16 products of a block of their channels never leave the
@@ -63,15 +64,12 @@ void transform_kernels(const Problem& p, Size block, Size first, Size end, float
   }
 }
 
-void transform_kernels(Problem& p) {
-  float* all = thread_buffer<1, float>(16 * p.in * p.vectors * p.lanes);
-  p.kernels = all;
+void transform_kernels(const Problem& p, float* all) {
   constexpr Size grain = 16;
   const Size pieces = divide_up(p.in, grain);
   parallel_for(p.blocks() * pieces, [&](Size i) {
     const Size block = i / pieces, first = i % pieces * grain;
-    transform_kernels(p, block, first, std::min(p.in, first + grain),
-                      all + (p.kernels_of(block) - p.kernels));
+    transform_kernels(p, block, first, std::min(p.in, first + grain), all + p.place_of(block));
   });
 }
 
@@ -143,12 +141,20 @@ void compute(const Problem& p, const Box& box) {
   }
 }
 
-void correlate(Problem p, const Finished* finished) {
+void choose_tiles(Problem& p) {
   p.lanes = tile_lanes(sizeof(float));
   p.vectors = divide_up(p.out, p.lanes);
   p.packs = 2;
   p.height = tile_height(p.packs);
-  transform_kernels(p);
+}
+
+void correlate(Problem p, const Finished* finished) {
+  choose_tiles(p);
+  if (!p.kernels) {
+    float* own = thread_buffer<1, float>(16 * p.in * p.vectors * p.lanes);
+    transform_kernels(p, own);
+    p.kernels = own;
+  }
   const Size tile = 4 * p.out * static_cast<Size>(sizeof(float));
   const Boxes boxes(p.batch, divide_up(p.shape.out_rows, 2), divide_up(p.shape.out_columns, 2),
                     std::clamp<Size>(box_bytes / tile, 28, 160), 12);
@@ -166,6 +172,17 @@ void correlate(Problem p, const Finished* finished) {
   });
 }
 
+Problem forward(const ConvSizes& s, const float* x, const float* w, float* y) {
+  return {s.batch, s.in, s.out, {s.rows, s.columns, s.in, s.out_rows, s.out_columns, s.out, s.top, s.left},
+          x,       w,    y,     false};
+}
+Problem input_gradient(const ConvSizes& s, const float* delta, const float* w, float* x) {
+  return {s.batch, s.out,
+          s.in,    {s.out_rows, s.out_columns, s.out, s.rows, s.columns, s.in, 2 - s.top, 2 - s.left},
+          delta,   w,
+          x,       true};
+}
+
 }  // namespace
 
 bool winograd_fits(const ConvSizes& s) {
@@ -173,30 +190,34 @@ bool winograd_fits(const ConvSizes& s) {
          s.dilations[0] == 1 && s.dilations[1] == 1 && s.in >= 16 && s.out >= 16;
 }
 
-void winograd_forward(const ConvSizes& s, const float* x, const float* w, float* y,
+std::size_t winograd_workspace(Size in, Size out) {
+  return static_cast<std::size_t>(16 * in * divide_up(out, 16) * 16) * sizeof(float);
+}
+
+void winograd_prepare_forward(const ConvSizes& s, const float* w, float* workspace) {
+  Problem p = forward(s, nullptr, w, nullptr);
+  choose_tiles(p);
+  transform_kernels(p, workspace);
+}
+
+void winograd_prepare_input_gradient(const ConvSizes& s, const float* w, float* workspace) {
+  Problem p = input_gradient(s, nullptr, w, nullptr);
+  choose_tiles(p);
+  transform_kernels(p, workspace);
+}
+
+void winograd_forward(const ConvSizes& s, const float* x, const float* w, float* y, const float* prepared,
                       const Finished* finished) {
-  correlate({s.batch,
-             s.in,
-             s.out,
-             {s.rows, s.columns, s.in, s.out_rows, s.out_columns, s.out, s.top, s.left},
-             x,
-             w,
-             y,
-             false},
-            finished);
+  Problem p = forward(s, x, w, y);
+  p.kernels = prepared;
+  correlate(p, finished);
 }
 
 void winograd_input_gradient(const ConvSizes& s, const float* delta, const float* w, float* x,
-                             const Finished* finished) {
-  correlate({s.batch,
-             s.out,
-             s.in,
-             {s.out_rows, s.out_columns, s.out, s.rows, s.columns, s.in, 2 - s.top, 2 - s.left},
-             delta,
-             w,
-             x,
-             true},
-            finished);
+                             const float* prepared, const Finished* finished) {
+  Problem p = input_gradient(s, delta, w, x);
+  p.kernels = prepared;
+  correlate(p, finished);
 }
 
 }  // namespace opgrad

@@ -16,10 +16,16 @@ namespace opgrad {
 // What the functions below are for: such kernels, and at least 16 channels on both sides.
 bool winograd_fits(const ConvSizes& s);
 
-// An image's bits depend on nothing beside it.
-void winograd_forward(const ConvSizes& s, const float* x, const float* w, float* y, const Finished* finished);
+// The transformed kernels of a convolution with so many channels to read and to write: bytes, and how they
+// are made.
+std::size_t winograd_workspace(std::int64_t in, std::int64_t out);
+void winograd_prepare_forward(const ConvSizes& s, const float* w, float* workspace);
+void winograd_prepare_input_gradient(const ConvSizes& s, const float* w, float* workspace);
+// An image's bits depend on nothing beside it. `prepared`: what the functions above have made of w, or null.
+void winograd_forward(const ConvSizes& s, const float* x, const float* w, float* y, const float* prepared,
+                      const Finished* finished);
 void winograd_input_gradient(const ConvSizes& s, const float* delta, const float* w, float* x,
-                             const Finished* finished);
+                             const float* prepared, const Finished* finished);
 // Tiles are cut into at most 8 groups by shape alone, whose sums are added in the order of the groups.
 void winograd_kernel_gradient(const ConvSizes& s, const float* x, const float* delta, float* w,
                               float* workspace);

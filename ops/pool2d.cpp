@@ -6,6 +6,8 @@
 // winners anew, which costs no more than to read where they were.
 #include <fmt/format.h>
 
+#include <bit>
+
 #include "define.h"
 #include "example_rules.h"
 #include "pool2d_kernels.h"
@@ -52,6 +54,14 @@ void check_second(const Call& call, const char* what, const Shape& expected) {
   call.fail(format("{} is {}, but for x {} it must be {} (windows of {}, strides {})", what,
                    type_text(call, 1), type_text(call, 0), to_string(Type{call.dtype(0), expected}),
                    field_text(a.size), field_text(a.strides)));
+}
+
+// Where windows meet neither one another nor, in the packs of any instruction set, other channels, a window
+// is read before it is written.
+bool over_windows(const void* attributes, const Shape& x) {
+  const auto& a = *static_cast<const Pool2DAttributes*>(attributes);
+  const bool whole_packs = x[3] % 16 == 0 || std::has_single_bit(static_cast<std::uint64_t>(x[3]));
+  return a.size == a.strides && whole_packs;
 }
 
 // ------------------------------------------------------------------------------------------------ nodes
@@ -213,7 +223,8 @@ constinit const Op records::max_pool2d_gradient_op{
         },
     .attributes = &attribute_info<Pool2DAttributes>,
     .rows = [](const void*, const Shape&) { return every_input; },
-    .per_example = {rows_apart, lift_by_rows}};
+    .per_example = {rows_apart, lift_by_rows},
+    .in_place = over_windows};
 
 constinit const Op records::max_pool2d_pick_op{
     .name = "max_pool2d_pick",

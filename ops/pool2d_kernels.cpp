@@ -49,6 +49,11 @@ struct KnownWindow {
     };
     P best = P::load(x);
     typename P::M won[taps];
+    // x was written long ago, and may have left the cache: the windows below are asked for now.
+    if constexpr (what == Pool::gradient) {
+#pragma GCC unroll 16
+      for (int tap = 0; tap < taps; ++tap) __builtin_prefetch(x + at(tap) + down * steps.row);
+    }
 #pragma GCC unroll 16
     for (int tap = 1; tap < taps; ++tap) {
       const P value = P::load(x + at(tap));

@@ -2,6 +2,7 @@
 #include <numbers>
 
 #include "define.h"
+#include "pool2d_kernels.h"
 
 namespace opgrad {
 namespace {
@@ -176,6 +177,17 @@ constinit const Op records::gate_op{
     .backward =
         [](const Tensor& y, const Tensor& dy, Wanted wanted) {
           return Grads{wanted(0) ? zeros_like(dy) : Tensor(), wanted(1) ? gate(y.input(0), dy) : Tensor()};
+        },
+    .simplify =
+        [](const Tensor& y) {
+          // A pooling's gradient is 0 but at winners, whose x is the pooling's result: the gate may stand
+          // before it, where there are fewer elements.
+          const Tensor x = y.input(0), g = y.input(1);
+          if (!made_by(g, records::max_pool2d_gradient_op) || g.input(0).node() != x.node()) return y;
+          const auto& windows = g.attributes<Pool2DAttributes>();
+          const Tensor best = make(records::max_pool2d_op, {x.node()}, {}, windows);
+          const Tensor gated = gate(best, g.input(1));
+          return make(records::max_pool2d_gradient_op, {x.node(), gated.node()}, {}, windows);
         },
     .examples =
         [] {

@@ -120,10 +120,19 @@ Trio<T> kernels(const ConvSizes& s, const Inputs<T>& in) {
   Trio<T> r{std::vector<T>(in.d.size(), nan), std::vector<T>(in.w.size(), nan),
             std::vector<T>(in.x.size(), nan)};
   std::vector<T> workspace(kernel_gradient_workspace(s, dtype_of<T>) / sizeof(T), nan);
-  convolve_forward(s, in.x.data(), in.w.data(), r.y.data(), nullptr);
+  const T* const each_time = nullptr;
+  convolve_forward(s, in.x.data(), in.w.data(), r.y.data(), each_time, nullptr);
   convolve_kernel_gradient(s, in.x.data(), in.d.data(), r.w.data(), workspace.data());
-  convolve_input_gradient(s, in.d.data(), in.w.data(), r.x.data(), nullptr);
+  convolve_input_gradient(s, in.d.data(), in.w.data(), r.x.data(), each_time, nullptr);
   return r;
+}
+
+// What kernels are made into once for all parts of a batch, for the instructions in use.
+std::vector<float> prepared(ConvDirection direction, const ConvSizes& s, const std::vector<float>& w) {
+  std::vector<float> to(prepared_bytes(direction, s, DType::f32) / sizeof(float),
+                        std::numeric_limits<float>::quiet_NaN());
+  if (!to.empty()) prepare_convolution(direction, s, w.data(), to.data());
+  return to;
 }
 
 // By Winograd's algorithm, whichever is chosen.
@@ -132,9 +141,9 @@ Trio<float> by_winograd(const ConvSizes& s, const Inputs<float>& in) {
   Trio<float> r{std::vector<float>(in.d.size(), nan), std::vector<float>(in.w.size(), nan),
                 std::vector<float>(in.x.size(), nan)};
   std::vector<float> workspace(winograd_gradient_workspace(s) / sizeof(float), nan);
-  winograd_forward(s, in.x.data(), in.w.data(), r.y.data(), nullptr);
+  winograd_forward(s, in.x.data(), in.w.data(), r.y.data(), nullptr, nullptr);
   winograd_kernel_gradient(s, in.x.data(), in.d.data(), r.w.data(), workspace.data());
-  winograd_input_gradient(s, in.d.data(), in.w.data(), r.x.data(), nullptr);
+  winograd_input_gradient(s, in.d.data(), in.w.data(), r.x.data(), nullptr, nullptr);
   return r;
 }
 
@@ -226,6 +235,8 @@ TEST_CASE("an image's convolution and gradient have the same bits whatever image
     everywhere([&] {
       CAPTURE(text(s));
       const Trio<float> whole = kernels(s, inputs);
+      const std::vector<float> to = prepared(ConvDirection::forward, s, inputs.w);
+      const std::vector<float> back = prepared(ConvDirection::input_gradient, s, inputs.w);
       for (const Size step : {1, 2, 3}) {
         Trio<float> cut = whole;
         std::fill(cut.y.begin(), cut.y.end(), 0.0f);
@@ -234,8 +245,9 @@ TEST_CASE("an image's convolution and gradient have the same bits whatever image
           ConvSizes some = s;
           some.batch = std::min(step, s.batch - b);
           const Size x = b * x_size(s) / s.batch, y = b * y_size(s) / s.batch;
-          convolve_forward(some, inputs.x.data() + x, inputs.w.data(), cut.y.data() + y, nullptr);
-          convolve_input_gradient(some, inputs.d.data() + y, inputs.w.data(), cut.x.data() + x, nullptr);
+          convolve_forward(some, inputs.x.data() + x, inputs.w.data(), cut.y.data() + y, to.data(), nullptr);
+          convolve_input_gradient(some, inputs.d.data() + y, inputs.w.data(), cut.x.data() + x, back.data(),
+                                  nullptr);
         }
         CHECK(cut == whole);
       }
@@ -264,10 +276,10 @@ TEST_CASE("each element is told of once, when it has its final value") {
       for (const int n : {1, 3}) {
         set_threads(n);
         check(right.y, [&](float* y, const Finished* f) {
-          convolve_forward(s, inputs.x.data(), inputs.w.data(), y, f);
+          convolve_forward<float>(s, inputs.x.data(), inputs.w.data(), y, nullptr, f);
         });
         check(right.x, [&](float* x, const Finished* f) {
-          convolve_input_gradient(s, inputs.d.data(), inputs.w.data(), x, f);
+          convolve_input_gradient<float>(s, inputs.d.data(), inputs.w.data(), x, nullptr, f);
         });
       }
     });

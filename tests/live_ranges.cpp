@@ -41,8 +41,9 @@ class Checker : LiveMemory {
       block_.open();  // each block has memory of its own
       for (std::uint32_t k = 0; k < s.count; ++k) {
         const PlanStep& p = plan_.parts[s.first + k];
-        if (p.head != no_index && plan_.calls[p.head].workspace >= 0 && s.rows > s.block)
-          fault("blocks of rows share a workspace");
+        if (p.head != no_index && plan_.calls[p.head].workspace >= 0 && s.rows > s.block &&
+            !plan_.calls[p.head].op->prepare)
+          fault("blocks of rows share a workspace that they write");
         part(p, {begin, std::min(s.block, s.rows - begin)}, Now{unit_, true});
       }
     }
@@ -104,8 +105,10 @@ class Checker : LiveMemory {
       const auto [a, b] = span(o[k], rows);
       const auto [x, y] = span(out, rows);
       if (b < x || y < a) continue;
-      bool aligned = c.op && has(c.op->traits, Traits::pointwise) && o[k].offset == out.offset &&
-                     size_of(o[k].dtype) == size_of(out.dtype) && o[k].shape == out.shape;
+      const bool over = c.op && (has(c.op->traits, Traits::pointwise) ||
+                                 (k == 0 && c.op->in_place && c.op->in_place(c.attributes, shape)));
+      bool aligned = over && o[k].offset == out.offset && size_of(o[k].dtype) == size_of(out.dtype) &&
+                     o[k].shape == out.shape;
       for (int axis = 0; axis < shape.rank() && aligned; ++axis)
         aligned = shape[axis] == 1 || strides(o[k])[static_cast<std::size_t>(axis)] ==
                                           strides(out)[static_cast<std::size_t>(axis)];

@@ -264,3 +264,16 @@ TEST_CASE("parallel: a version 1 quota counts, also where the group's path is no
   put(root, "sys/fs/cgroup/cpu/cpu.cfs_quota_us", "200000\n");
   CHECK(cgroup_quota(prefix) == 2);
 }
+
+TEST_CASE("parallel: a thread knows that it runs alone inside a body, and where it is the only one") {
+  const int before = threads();
+  for (const int n : {1, 2}) {
+    set_threads(n);
+    CHECK(runs_alone() == (n == 1));
+    std::atomic<int> told{0};
+    parallel_for(8, [&](std::int64_t) { told += runs_alone(); });
+    CHECK(told == 8);
+    CHECK(runs_alone() == (n == 1));
+  }
+  set_threads(before);
+}
