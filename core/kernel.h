@@ -13,12 +13,20 @@ namespace opgrad {
 // values. Pieces do not overlap and come from any thread, several at once.
 using Finished = FunctionRef<void(std::int64_t begin, std::int64_t end)>;
 
+// Makes elements [begin, end) of a value, counted row-major, densely at `to`. Each element is asked for once,
+// by any thread, several at once.
+using Producer = FunctionRef<void(std::int64_t begin, std::int64_t end, std::byte* to)>;
+
 struct KernelArgs {
   std::span<const View> in;
   View out;                            // dense unless the operation is a view
   const void* attrs = nullptr;         // the operation's attribute struct
   void* workspace = nullptr;           // Op::workspace bytes, 64-byte aligned
   const Finished* finished = nullptr;  // set for operations with Traits::pieces alone, which cover all of out
+  // Set for kernels that consume pieces alone: makes in[0], which then has no data.
+  const Producer* producer = nullptr;
+  // Where these rows begin in the whole, when they are a block of it: for messages.
+  std::int64_t first_row = 0;
 
   template <class A>
   const A& attributes() const {
@@ -39,6 +47,7 @@ struct Kernel {
   Function dual = nullptr;
   int inputs = 0;                         // how many it takes; 0: not said
   const detail::MapTable* map = nullptr;  // of map1, map2, map3: the loops behind `run`, by type
+  bool consumes_pieces = false;           // understands KernelArgs::producer; fold does
 
   constexpr Kernel() = default;
   constexpr Kernel(Function f, Function d = nullptr, int count = 0, const detail::MapTable* m = nullptr)

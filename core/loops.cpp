@@ -204,23 +204,26 @@ Groups groups_of(const Shape& in, const Shape& out) {
   return g;
 }
 
-// The elements of a view in row-major order, whatever its strides.
+// The elements of a view in row-major order, whatever its strides, or of a value that is made piece by piece.
 class Source {
  public:
-  explicit Source(const View& v)
+  Source(const View& v, const Producer* producer)
       : view_(v),
-        dense_(v.dense()),
+        producer_(producer),
+        dense_(!producer && v.dense()),
         bytes_(static_cast<std::int64_t>(size_of(v.dtype()))),
         walk_(v, dense_view(nullptr, v.type)) {}
   bool dense() const { return dense_; }
   std::int64_t numel() const { return view_.numel(); }
   const std::byte* at(std::int64_t i) const { return static_cast<const std::byte*>(view_.data) + i * bytes_; }
   void gather(std::int64_t begin, std::int64_t n, std::byte* to) const {
+    if (producer_) return (*producer_)(begin, begin + n, to);
     walk_.run(begin, begin + n, view_.data, 0, to, begin);
   }
 
  private:
   View view_;
+  const Producer* producer_;
   bool dense_;
   std::int64_t bytes_;
   StridedCopy walk_;
@@ -296,8 +299,11 @@ struct Folder {
                         if (in.dense()) {
                           row.down(in.at(first), rows, columns, width, in.numel() - first, result);
                         } else {
-                          for (std::int64_t r = 0; r < rows; ++r)
-                            in.gather(first + r * columns, width, dense->data + r * width * bytes);
+                          if (width == columns)
+                            in.gather(first, rows * columns, dense->data);
+                          else
+                            for (std::int64_t r = 0; r < rows; ++r)
+                              in.gather(first + r * columns, width, dense->data + r * width * bytes);
                           row.down(dense->data, rows, width, width, rows * width, result);
                         }
                       }
@@ -313,7 +319,7 @@ struct Folder {
 
 }  // namespace
 
-void run_fold(const View& in, const View& out, const FoldTable& table) {
+void run_fold(const View& in, const View& out, const FoldTable& table, const Producer* producer) {
   Groups g = groups_of(in.shape(), out.shape());
   const DType t = in.dtype();
   const auto type_index = static_cast<std::size_t>(t);
@@ -354,7 +360,7 @@ void run_fold(const View& in, const View& out, const FoldTable& table) {
       BufferRef stage;
       if (!final_stage) stage = folder.scratch(outer * inner);
       std::byte* to = final_stage ? result : stage->data;
-      const Source source(from);
+      const Source source(from, producer);
       if (inner == 1)
         folder.along(source, outer, g.at[last].size, to);
       else
@@ -364,6 +370,7 @@ void run_fold(const View& in, const View& out, const FoldTable& table) {
       const bool meet = last + 1 < g.count && last > 0;
       if (meet) g.at[last - 1].size *= g.at[last + 1].size;
       g.count = last;
+      producer = nullptr;
       kept = std::move(stage);
       from = dense_view(kept->data, {t, Shape{outer * inner}});
     }

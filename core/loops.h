@@ -248,7 +248,8 @@ struct FoldTable {
   const MapTable* combine = nullptr;
 };
 
-void run_fold(const View& in, const View& out, const FoldTable&);
+// With a producer `in` is a type alone.
+void run_fold(const View& in, const View& out, const FoldTable&, const Producer* producer = nullptr);
 
 // The value of a double in T; infinities are the ends of an integer type's range.
 template <class T>
@@ -442,9 +443,13 @@ void run_fold_dual(const KernelArgs& a) {
 // n floats is at most about (64 + log2 n) units of rounding of the sum of magnitudes. Neighbouring folded
 // axes count as one; where folded and kept axes alternate, the innermost is folded first.
 template <class C, Types types = Types::numbers>
-inline constexpr Kernel fold =
-    Kernel([](const KernelArgs& a) { detail::run_fold(a.in[0], a.out, detail::fold_table<C, types>); },
-           [](const KernelArgs& a) { detail::run_fold_dual<C>(a); }, 1);
+inline constexpr Kernel fold = [] {
+  Kernel k(
+      [](const KernelArgs& a) { detail::run_fold(a.in[0], a.out, detail::fold_table<C, types>, a.producer); },
+      [](const KernelArgs& a) { detail::run_fold_dual<C>(a); }, 1);
+  k.consumes_pieces = true;
+  return k;
+}();
 
 // The identity is -0, since 0 + -0 would lose the sign of a lone -0; the empty sum is 0.
 struct Sum {

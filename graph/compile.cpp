@@ -2,7 +2,6 @@
 // in registers.
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <map>
 
 #include "../core/loops.h"
@@ -11,7 +10,7 @@
 namespace opgrad {
 namespace {
 
-std::atomic<std::int64_t> compiled_from{1024};
+constexpr std::int64_t worth_it_at_once = 1024;
 
 // The memory of an operand, as members of one group tell it apart.
 using Memory = std::array<std::int64_t, 4>;
@@ -56,6 +55,7 @@ class Groups {
   }
 
   void group(const PlanStep& s) {
+    consumed_ = s.fold == no_index ? no_index : plan_.calls[s.fold].operands;
     const std::uint32_t end = s.first + s.count;
     for (std::uint32_t first = s.first; first + 1 < end;) {
       const DType dtype = operand(plan_.calls[first], plan_.calls[first].inputs).dtype;
@@ -111,7 +111,7 @@ class Groups {
     return true;
   }
 
-  // Whether a call from `last` on reads this tile before another writes it.
+  // Whether a call from `last` on, or the group's reduction, reads this tile before another writes it.
   bool read_later(std::uint32_t tile, std::uint32_t last, std::uint32_t end) const {
     const Memory m = memory_of(plan_.operands[tile]);
     for (std::uint32_t c = last; c < end; ++c) {
@@ -120,20 +120,20 @@ class Groups {
         if (memory_of(operand(call, k)) == m) return true;
       if (memory_of(operand(call, call.inputs)) == m) return false;
     }
-    return false;
+    return consumed_ != no_index && memory_of(plan_.operands[consumed_]) == m;
   }
 
   Plan& plan_;
   const std::int64_t fewest_elements_;
   const Isa isa_;
+  std::uint32_t consumed_ = no_index;    // what the group's reduction reads
   std::vector<kernel::Recipe> recipes_;  // of the calls that may join
   std::vector<std::uint8_t> code_;
 };
 
 }  // namespace
 
-void set_compiled_from(std::int64_t elements) { compiled_from = elements; }
-std::int64_t worth_compiling_at_once() { return compiled_from; }
+std::int64_t worth_compiling_at_once() { return thorough() ? 1 : worth_it_at_once; }
 
 void compile_groups(Plan& plan, std::int64_t fewest_elements) { Groups(plan, fewest_elements).run(); }
 

@@ -44,6 +44,7 @@ class Execution {
       return;
     }
     const TileRun tiles(plan_, s, bases_);
+    if (s.fold != no_index) return reduction(s, tiles, {}, views_);
     if (s.head == no_index)
       return parallel_ranges(tiles.numel(), grain,
                              [&](std::int64_t begin, std::int64_t end) { tiles.run(begin, end, {}); });
@@ -85,13 +86,25 @@ class Execution {
             .out = views.back(),
             .attrs = call.attributes,
             .workspace = call.workspace >= 0 ? bases_.arena + call.workspace : nullptr,
-            .finished = finished};
+            .finished = finished,
+            .first_row = rows.begin};
   }
 
   void kernel(const PlanCall& call, const Rows& rows, const Finished* finished,
               std::vector<View>& views) const {
     const KernelArgs all = args(call, rows, finished, views);
     call.op ? call.op->forward.run(all) : copy(views[0], views[1]);
+  }
+
+  // A group that makes what a reduction asks for.
+  void reduction(const PlanStep& s, const TileRun& tiles, const Rows& rows, std::vector<View>& views) const {
+    const auto make = [&](std::int64_t begin, std::int64_t end, std::byte* to) {
+      tiles.run(begin, end, rows, to);
+    };
+    const Producer producer(make);
+    KernelArgs all = args(plan_.calls[s.fold], rows, nullptr, views);
+    all.producer = &producer;
+    plan_.calls[s.fold].op->forward.run(all);
   }
 
   // Once for all rows.
@@ -117,7 +130,9 @@ class Execution {
         const PlanStep& part = plan_.parts[s.first + k];
         const auto piece = [&](std::int64_t begin, std::int64_t end) { tiles[k]->run(begin, end, rows); };
         const Finished finished(piece);
-        if (part.head != no_index)
+        if (part.fold != no_index)
+          reduction(part, *tiles[k], rows, views);
+        else if (part.head != no_index)
           kernel(plan_.calls[part.head], rows, part.count > 0 ? &finished : nullptr, views);
         else
           piece(0, tiles[k]->numel() / s.rows * rows.count);

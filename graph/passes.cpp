@@ -33,6 +33,8 @@ struct Pipeline {
       {{"epilogue", "a group that reads a kernel's result runs on each piece of it while that is in cache",
         attach_epilogues},
        7},
+      {{"reductions", "a reduction reads a group's result piece by piece as it is made", feed_reductions},
+       12},
       {{"rows", "what treats the images of a batch apart runs on some of them before the next", fuse_rows},
        8},
       {{"in_place", "a pointwise result takes over the memory of an input that ends with it", nullptr}, 9},
@@ -66,7 +68,7 @@ std::uint64_t bit_of(std::string_view name) {
 
 // The set in force; all ones stands for "not yet asked".
 std::atomic<std::uint64_t> current{~std::uint64_t{0}};
-std::atomic<bool> verify_each{false};
+std::atomic<bool> verify_each{false}, even_for_few{false};
 
 }  // namespace
 
@@ -143,6 +145,8 @@ PassSet current_passes() {
 }
 
 void set_verify(bool on) { verify_each = on; }
+void set_thorough(bool on) { even_for_few = on; }
+bool thorough() { return even_for_few; }
 
 void run_passes(Program& p, PassSet set, std::vector<PassReport>* report) {
   using Clock = std::chrono::steady_clock;

@@ -56,8 +56,9 @@ void verify(const Program& p, std::string_view after);
 // Whether verify follows every pass; off at first, on in the tests.
 void set_verify(bool on);
 
-// Groups of at least so many elements are compiled when a plan is made; 1024 at first. For tests.
-void set_compiled_from(std::int64_t elements);
+// Whether passes do also what does not pay for few elements; off at first. For tests.
+void set_thorough(bool on);
+bool thorough();
 
 // What a pass did: for reports.
 struct PassReport {
@@ -80,6 +81,7 @@ void drop_dead(Program& p);
 void order_for_low_peak(Program& p);
 void fuse_pointwise(Program& p);
 void attach_epilogues(Program& p);
+void feed_reductions(Program& p);
 void fuse_rows(Program& p);
 
 // The order of capture, with what can neither fail nor be needed by anything else moved to the tail, where

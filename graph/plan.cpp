@@ -151,7 +151,8 @@ class Planner {
     if (has(item.op->traits, Traits::movement)) return view(i);
     if (item.rows != rows_) close_rows();
     const bool member = item.group != no_index;
-    if (open_ && !(member && item.group == open_group_)) close_step();
+    const bool consumes = open_ && item.consumes != no_index && item.consumes == open_group_;
+    if (open_ && !consumes && !(member && item.group == open_group_)) close_step();
     const bool dense_inputs = has(item.op->traits, Traits::dense_inputs);
     for (const std::uint32_t in : inputs)
       if (dense_inputs && !is_dense(in) && !copies_.contains(in)) copies_.emplace(in, copied(in));
@@ -167,6 +168,9 @@ class Planner {
       if (step_.count == 0) step_.first = next_call();
       ++step_.count;
       open_group_ = item.group;
+    } else if (consumes) {
+      step_.fold = next_call();
+      open_group_ = no_index;
     } else {
       step_ = {.head = next_call()};
       open_group_ = item.epilogue;

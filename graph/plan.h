@@ -47,11 +47,13 @@ struct PlanCall {
 };
 
 // A kernel (`head`), or a tile group (`count` calls from `first` on, run tile by tile), or both: the group
-// then runs on each piece that the kernel finishes. Or a row group: `count` parts from `first` on, all run
+// then runs on each piece that the kernel finishes. Or a tile group and a kernel (`fold`) that reads one of
+// its tiles, piece by piece as it asks for them. Or a row group: `count` parts from `first` on, all run
 // for one block of `block` rows before the next.
 struct PlanStep {
   std::uint32_t head = no_index;
   std::uint32_t first = 0, count = 0;
+  std::uint32_t fold = no_index;
   std::uint32_t tiles = 0;  // scratch tiles of the group, without those for gathered operands
   std::int64_t rows = 0;    // of a row group: how many, 0 for other steps
   std::int64_t block = 0;

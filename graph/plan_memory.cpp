@@ -62,7 +62,8 @@ class LayOut {
       for (auto it = busy.begin(); it != busy.end() && it->first < c; it = busy.erase(it))
         free.push_back(it->second);
       Storage& s = result_of(c);
-      if (s.base != Base::arena || s.call_end >= end) continue;
+      const bool consumed = step.fold != no_index && s.call_end == step.fold && !s.elementwise;
+      if (s.base != Base::arena || (s.call_end >= end && !consumed)) continue;
       s.base = Base::tile;
       if (free.empty()) free.push_back(step.tiles++);
       s.index = free.back();
@@ -161,7 +162,7 @@ class LayOut {
     for (std::uint32_t k = 0; k < step.count; ++k) {
       const PlanStep& part = plan_.parts[step.first + k];
       const std::uint32_t first = part.head == no_index ? part.first : part.head;
-      end_of.push_back(std::max(first + 1, part.first + part.count));
+      end_of.push_back(std::max(first + 1, part.first + part.count + (part.fold != no_index)));
       for (std::uint32_t c = first; c < end_of.back(); ++c) results.push_back(&result_of(c));
     }
     const auto part_of = [&](std::uint32_t call) {
@@ -258,12 +259,16 @@ class LayOut {
            .pattern = patterns_[i]});
     }
     for (const auto* steps : {&plan_.steps, &plan_.parts})
-      for (const PlanStep& s : *steps)
+      for (const PlanStep& s : *steps) {
         for (std::uint32_t c = s.first; s.rows == 0 && c < s.first + s.count; ++c)
           for (std::uint32_t k = 0; k <= plan_.calls[c].inputs; ++k) {
             PlanOperand& o = plan_.operands[plan_.calls[c].operands + k];
             o.tile = o.walk == Walk::tile ? o.index : s.tiles + k;
           }
+        if (s.fold != no_index)
+          plan_.operands[plan_.calls[s.fold].operands].tile =
+              plan_.operands[plan_.calls[s.fold].operands].index;
+      }
   }
 
   Draft& d_;

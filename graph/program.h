@@ -30,6 +30,7 @@ struct Item {
   // Neighbours in `order` that run together: tile by tile (pointwise.cpp), block of rows by block (rows.cpp).
   std::uint32_t group = no_index, rows = no_index;
   std::uint32_t epilogue = no_index;  // the group that runs on the pieces of this result (epilogue.cpp)
+  std::uint32_t consumes = no_index;  // the group whose result this reads piece by piece (reductions.cpp)
 };
 
 struct Output {

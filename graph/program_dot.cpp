@@ -39,7 +39,9 @@ struct Frame {
   auto operator<=>(const Frame&) const = default;
 };
 Frame frame_of(const Item& item) {
-  return {item.rows, item.epilogue != no_index ? item.epilogue : item.group};
+  return {item.rows, item.epilogue != no_index   ? item.epilogue
+                     : item.consumes != no_index ? item.consumes
+                                                 : item.group};
 }
 
 }  // namespace

@@ -15,6 +15,8 @@ constexpr std::int64_t fewest_rows = 16;
 // Rows of this many bytes, all values of a group together, still fit a second-level cache.
 constexpr std::int64_t most_row_bytes = std::int64_t{1} << 20;
 constexpr std::int64_t blocks = 16;
+// Less than this, all rows of all values together, stays in cache anyway.
+constexpr std::int64_t fewest_bytes = std::int64_t{1} << 18;
 // How far ahead is looked for what can join.
 constexpr std::size_t window = 32;
 
@@ -68,7 +70,8 @@ class RowFusion {
       if (last != no_index) {
         const Item& before = p_.items[last];
         const bool together =
-            item.group != no_index && (before.group == item.group || before.epilogue == item.group);
+            (item.group != no_index && (before.group == item.group || before.epilogue == item.group)) ||
+            (item.consumes != no_index && before.group == item.consumes);
         if (!together) close();
       }
       unit.items.insert(unit.items.end(), views.begin(), views.end());
@@ -160,6 +163,7 @@ class RowFusion {
         skipped.push_back(u);
       }
     }
+    if (bytes * rows < fewest_bytes && !thorough()) group.resize(1);
     return group;
   }
 

@@ -16,12 +16,13 @@ constexpr std::size_t tile_bytes = tile_elements * 8 + 128;
 }  // namespace
 
 View view_of(const Plan& plan, const PlanOperand& o, const Bases& bases, const Rows& rows) {
-  View v{bases.at(o), {o.dtype, shape_of(o.shape)}, plan.layouts[o.layout]};
+  const bool tile = o.base == Base::tile;  // it has no memory of its own
+  View v{tile ? nullptr : bases.at(o), {o.dtype, shape_of(o.shape)}, plan.layouts[o.layout]};
   if (o.base == Base::block) v.data = rows.scratch + o.offset;
   if (!o.cut || rows.count < 0) return v;
   std::array<std::int64_t, max_rank> dims{};
   std::ranges::copy(v.shape(), dims.begin());
-  if (o.base != Base::block)
+  if (o.base != Base::block && !tile)
     v.data = v.as<std::byte>() + rows.begin * v.strides[0] * static_cast<std::int64_t>(size_of(o.dtype));
   dims[0] = rows.count;
   v.type.shape =
@@ -29,7 +30,10 @@ View view_of(const Plan& plan, const PlanOperand& o, const Bases& bases, const R
   return v;
 }
 
-TileRun::TileRun(const Plan& plan, const PlanStep& step, const Bases& bases) : plan_(plan), bases_(bases) {
+TileRun::TileRun(const Plan& plan, const PlanStep& step, const Bases& bases)
+    : plan_(plan),
+      bases_(bases),
+      consumed_(step.fold == no_index ? nullptr : &plan.operands[plan.calls[step.fold].operands]) {
   const PlanCall& first = plan.calls[step.first];
   numel_ = shape_of(plan.operands[first.operands + first.inputs].shape).numel();
   const bool long_enough = step.count >= fewest_to_fetch && numel_ > 4 * tile_elements;
@@ -191,7 +195,7 @@ TileRun::Piece TileRun::piece_of(const PlanOperand& o, std::int64_t at, std::int
   return {tile, true};
 }
 
-void TileRun::run(std::int64_t begin, std::int64_t end, const Rows& rows) const {
+void TileRun::run(std::int64_t begin, std::int64_t end, const Rows& rows, std::byte* consumed) const {
   alignas(64) std::byte tiles[(longest_group + widest_member) * tile_bytes];
   for (std::int64_t at = begin; at < end; at += tile_elements) {
     const std::int64_t n = std::min(tile_elements, end - at);
@@ -207,6 +211,9 @@ void TileRun::run(std::int64_t begin, std::int64_t end, const Rows& rows) const 
         pieces[k] = piece_of(unit.operands[k], at, n, rows, tiles);
       run_member(unit, pieces.data(), n);
     }
+    if (consumed)
+      std::memcpy(consumed + (at - begin) * consumed_->bytes, tiles + consumed_->tile * tile_bytes,
+                  static_cast<std::size_t>(n * consumed_->bytes));
   }
 }
 

@@ -33,8 +33,9 @@ class TileRun {
   TileRun(const Plan& plan, const PlanStep& step, const Bases& bases);
   TileRun(const TileRun&) = delete;
   TileRun& operator=(const TileRun&) = delete;
-  // Elements [begin, end) of the group's values, or, of a row group, of those of these rows.
-  void run(std::int64_t begin, std::int64_t end, const Rows& rows) const;
+  // Elements [begin, end) of the group's values, or, of a row group, of those of these rows. What the step's
+  // reduction reads of them goes to `consumed`.
+  void run(std::int64_t begin, std::int64_t end, const Rows& rows, std::byte* consumed = nullptr) const;
   // Elements of the whole, and of one row.
   std::int64_t numel() const { return numel_; }
 
@@ -63,6 +64,7 @@ class TileRun {
 
   const Plan& plan_;
   const Bases& bases_;
+  const PlanOperand* consumed_;  // null without a reduction
   std::uint32_t count_ = 0;
   std::int64_t numel_;
   std::array<Unit, longest_group> units_;

@@ -55,6 +55,7 @@ std::vector<std::uint32_t> calls_of(const Plan& plan, const PlanStep& step) {
   const auto append = [&](const PlanStep& s) {
     if (s.head != no_index) calls.push_back(s.head);
     for (std::uint32_t c = s.first; c < s.first + s.count; ++c) calls.push_back(c);
+    if (s.fold != no_index) calls.push_back(s.fold);
   };
   if (step.rows == 0) append(step);
   for (std::uint32_t k = 0; step.rows > 0 && k < step.count; ++k) append(plan.parts[step.first + k]);
@@ -68,7 +69,8 @@ std::string name_of(const Plan& plan, const PlanStep& step) {
   if (step.rows > 0) return text;
   if (step.head != no_index) text = call_name(plan.calls[step.head]);
   if (step.head != no_index && step.count > 0) text += " + ";
-  return text + names(plan, step.first, step.count);
+  text += names(plan, step.first, step.count);
+  return step.fold == no_index ? text : fmt::format("{} into {}", text, call_name(plan.calls[step.fold]));
 }
 
 double flops_of(const Plan& plan, const PlanStep& step) {

@@ -73,12 +73,15 @@ class Listing {
 
   void one(const std::string& name, const PlanStep& step) {
     if (step.count == 0) return call(name, step.head);
-    if (step.head == no_index)
+    if (step.fold != no_index)
+      heading(name, fmt::format("{} together, tile by tile, into a reduction", calls_text(step)));
+    else if (step.head == no_index)
       heading(name, fmt::format("{} together, tile by tile", calls_text(step)));
     else
       heading(name, fmt::format("a kernel, and {} on each piece that it finishes", calls_text(step)));
     if (step.head != no_index) call("    |", step.head);
     for (std::uint32_t c = step.first; c < step.first + step.count; ++c) call("    |", c);
+    if (step.fold != no_index) call("    |", step.fold);
   }
 
   // "12 operations, 7 of them in 2 loops"

@@ -47,7 +47,7 @@ void take_along_kernel(const KernelArgs& args) {
   const View &x = args.in[0], &index = args.in[1], &y = args.out;
   const std::int64_t n = x.shape().dims().back();
   dispatch_integer(index.dtype(), [&]<class I>() {
-    check_range("take_along", index, n, args.attributes<AlongAttributes>().labels);
+    check_range("take_along", index, n, args.attributes<AlongAttributes>().labels, args.first_row);
     dispatch(x.dtype(), [&]<class T>() {
       for (std::int64_t r = 0; r < index.numel(); ++r)
         y.as<T>()[r] = x.as<T>()[r * n + static_cast<std::int64_t>(index.as<I>()[r])];
@@ -65,7 +65,7 @@ void add_along_kernel(const KernelArgs& args) {
     std::vector<I> dense(static_cast<std::size_t>(index.numel()));
     copy(index, dense_view(dense.data(), index.type));
     check_range("add_along", dense_view(dense.data(), index.type), n,
-                args.attributes<AlongAttributes>().labels);
+                args.attributes<AlongAttributes>().labels, args.first_row);
     copy(x, y);
     dispatch(x.dtype(), [&]<class T>() {
       for (std::size_t r = 0; r < dense.size(); ++r) {
@@ -76,6 +76,10 @@ void add_along_kernel(const KernelArgs& args) {
     });
   });
 }
+
+// Rows of axis 0 are apart, unless it is the axis of the indices.
+std::uint64_t rows_of_take(const void*, const Shape&) { return every_input; }
+std::uint64_t rows_of_add(const void*, const Shape& result) { return result.rank() > 1 ? every_input : 0; }
 
 bool labels_of(const Tensor& y) { return y.attributes<AlongAttributes>().labels; }
 
@@ -131,6 +135,7 @@ constinit const Op records::take_along_op{
                }}};
         },
     .attributes = &attribute_info<AlongAttributes>,
+    .rows = rows_of_take,
     .per_example = {rows_apart, lift_as_is}};
 
 constinit const Op records::add_along_op{
@@ -178,6 +183,7 @@ constinit const Op records::add_along_op{
                }}};
         },
     .attributes = &attribute_info<AlongAttributes>,
+    .rows = rows_of_add,
     .per_example = {[](const Tensor& y, const Tensor& dy, Wanted wanted, std::int64_t examples) {
                       return y.rank() < 2 ? Grads{} : rows_apart(y, dy, wanted, examples);
                     },

@@ -81,6 +81,11 @@ Result broadcast_number(const Call& call) {
 Result reduce(const Call& call) { return {same_float(call).dtype, reduced(call)}; }
 Result reduce_number(const Call& call) { return {same_number(call).dtype, reduced(call)}; }
 
+std::uint64_t rows_of_reduction(const void* attributes, const Shape&) {
+  const Axes& axes = static_cast<const ReduceAttributes*>(attributes)->axes;
+  return std::ranges::count(axes, 0) > 0 ? 0 : every_input;
+}
+
 Shape without_axes(const Shape& shape, const Axes& axes, bool keepdims) {
   std::array<std::int64_t, max_rank> dims{};
   std::size_t rank = 0;

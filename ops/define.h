@@ -44,6 +44,8 @@ struct ReduceAttributes {
 };
 Result reduce(const Call& call);
 Result reduce_number(const Call& call);
+// `.rows` of a reduction: rows are apart unless axis 0 is folded.
+std::uint64_t rows_of_reduction(const void* attributes, const Shape& result);
 // `shape` with size 1 along these axes (counted from 0), or without them.
 Shape without_axes(const Shape& shape, const Axes& axes, bool keepdims);
 
@@ -94,7 +96,7 @@ Tensor take_along(const Tensor& x, const Tensor& index, bool labels, Location wh
 Tensor add_along(const Tensor& x, const Tensor& index, const Tensor& updates, bool labels, Location where);
 
 // Throws cross_entropy's UserError for the first label outside [0, classes).
-void check_labels(const View& labels, std::int64_t classes);
+void check_labels(const View& labels, std::int64_t classes, std::int64_t first_row = 0);
 
 // The number of which every element of x consists, known while the graph is built; nothing for slots.
 std::optional<double> number_of(const Tensor& x);

@@ -13,7 +13,8 @@ using fmt::format;
 namespace {
 
 template <class I>
-void check(const char* operation, const View& indices, std::int64_t limit, bool labels) {
+void check(const char* operation, const View& indices, std::int64_t limit, bool labels,
+           std::int64_t first_row) {
   const I* index = indices.as<I>();
   const std::int64_t n = indices.numel();
   for (std::int64_t k = 0; k < n; ++k) {
@@ -23,6 +24,7 @@ void check(const char* operation, const View& indices, std::int64_t limit, bool 
     std::int64_t rest = k;
     for (int axis = indices.shape().rank() - 1; axis >= 0; rest /= indices.shape()[axis--])
       at[static_cast<std::size_t>(axis)] = rest % indices.shape()[axis];
+    at[0] += first_row;
     const std::string position =
         format("{}", fmt::join(std::span(at.data(), static_cast<std::size_t>(indices.shape().rank())), ", "));
     if (labels)
@@ -43,12 +45,14 @@ void need_integers(const Call& call, int i) {
                      type_text(call, i)));
 }
 
-void check_range(const char* operation, const View& indices, std::int64_t limit, bool labels) {
-  dispatch_integer(indices.dtype(), [&]<class I>() { check<I>(operation, indices, limit, labels); });
+void check_range(const char* operation, const View& indices, std::int64_t limit, bool labels,
+                 std::int64_t first_row) {
+  dispatch_integer(indices.dtype(),
+                   [&]<class I>() { check<I>(operation, indices, limit, labels, first_row); });
 }
 
-void check_labels(const View& labels, std::int64_t classes) {
-  check_range("cross_entropy", labels, classes, true);
+void check_labels(const View& labels, std::int64_t classes, std::int64_t first_row) {
+  check_range("cross_entropy", labels, classes, true, first_row);
 }
 
 Shape joined(const Shape& head, std::span<const std::int64_t> tail) {

@@ -13,7 +13,8 @@ void need_integers(const Call& call, int i);
 
 // For kernels: UserError for the first index outside [0, limit). The indices are dense. `labels`: they are
 // the classes of a cross-entropy.
-void check_range(const char* operation, const View& indices, std::int64_t limit, bool labels = false);
+void check_range(const char* operation, const View& indices, std::int64_t limit, bool labels = false,
+                 std::int64_t first_row = 0);
 
 // Calls f.template operator()<I>() with the C++ type of an integer dtype.
 template <class F>

@@ -74,7 +74,8 @@ constinit const Op records::sum_op{
                    Wanted) { return Grads{broadcast_to(dy, y.input(0).shape())}; },
     .examples = examples_of<sum>,
     .bad_calls = bad_reductions<sum>,
-    .attributes = &attribute_info<ReduceAttributes>};
+    .attributes = &attribute_info<ReduceAttributes>,
+    .rows = rows_of_reduction};
 
 Tensor sum(const Operand& x, const Axes& axes, bool keepdims) {
   Tensor t = x.tensor("sum");
@@ -177,7 +178,8 @@ constinit const Op records::max_op{
           bad.push_back({"max: needs numbers and was given bool[2]", [] { max(zeros({2}, DType::bool_)); }});
           return bad;
         },
-    .attributes = &attribute_info<ReduceAttributes>};
+    .attributes = &attribute_info<ReduceAttributes>,
+    .rows = rows_of_reduction};
 
 Tensor max(const Operand& x, const Axes& axes, bool keepdims) {
   const Tensor t = x.tensor("max");
@@ -283,7 +285,8 @@ constinit const Op records::argmax_op{
               {"argmax: axis -1 was given, but the tensor has rank 0", [] { argmax(zeros({})); }},
               {"argmax: f32[0] has no element along axes [0]", [] { argmax(zeros({0})); }}};
         },
-    .attributes = &attribute_info<ReduceAttributes>};
+    .attributes = &attribute_info<ReduceAttributes>,
+    .rows = rows_of_reduction};
 
 Tensor argmax(const Operand& x, std::int64_t axis, bool keepdims) {
   return reduction(records::argmax_op, x, {axis}, keepdims);

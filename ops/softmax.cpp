@@ -120,6 +120,11 @@ Grads along_rows(const Tensor& y, const Tensor& dy, Wanted wanted, std::int64_t 
   return y.rank() < 2 ? Grads{} : rows_apart(y, dy, wanted, examples);
 }
 
+// Rows of axis 0 are apart unless that is the last axis itself.
+std::uint64_t rows_along_last(const void*, const Shape& result) {
+  return result.rank() > 1 ? every_input : 0;
+}
+
 // The record works along the last axis; other axes go there and back.
 Tensor along(const Op& op, const Operand& x, std::int64_t axis) {
   const CallScope scope(x.where());
@@ -146,6 +151,7 @@ constinit const Op records::softmax_op{
                    Wanted) { return Grads{(dy - sum(dy * y, {-1}, true)) * y}; },
     .examples = normals<softmax>,
     .bad_calls = bad_normals<softmax>,
+    .rows = rows_along_last,
     .per_example = {along_rows, lift_as_is}};
 Tensor softmax(const Operand& x, std::int64_t axis) { return along(records::softmax_op, x, axis); }
 
@@ -161,6 +167,7 @@ constinit const Op records::log_softmax_op{
                    Wanted) { return Grads{dy - exp(y) * sum(dy, {-1}, true)}; },
     .examples = normals<log_softmax>,
     .bad_calls = bad_normals<log_softmax>,
+    .rows = rows_along_last,
     .per_example = {along_rows, lift_as_is}};
 Tensor log_softmax(const Operand& x, std::int64_t axis) { return along(records::log_softmax_op, x, axis); }
 
@@ -206,7 +213,7 @@ void cross_entropy_rows(const KernelArgs& args) {
 }
 
 void cross_entropy_kernel(const KernelArgs& args) {
-  check_labels(args.in[1], args.in[0].shape()[1]);
+  check_labels(args.in[1], args.in[0].shape()[1], args.first_row);
   switch (args.in[1].dtype()) {
     case DType::i32:
       return cross_entropy_rows<std::int32_t>(args);
@@ -291,6 +298,7 @@ constinit const Op records::cross_entropy_op{
                              cross_entropy(zeros({2, 3}), Tensor());
                            }}};
         },
+    .rows = [](const void*, const Shape&) { return every_input; },
     .per_example = {rows_apart, lift_by_rows}};
 
 Tensor cross_entropy_from_logits(const Operand& logits, const Operand& labels, Reduction reduction) {

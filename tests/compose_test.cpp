@@ -225,10 +225,10 @@ TEST_CASE("compose: a group on lengths around packs and tiles has the bits of it
     PassSet passes = current_passes();
     ~Restore() {
       set_passes(passes);
-      set_compiled_from(1024);
+      set_thorough(false);
     }
   } restore;
-  set_compiled_from(1);
+  set_thorough(true);
   for (const std::uint64_t n : {1U, 7U, 8U, 15U, 16U, 17U, 31U, 100U, 1023U, 1024U, 1025U, 3000U, 40000U}) {
     const Tensor x = random_uniform(random_key({3, n}), {static_cast<std::int64_t>(n)}, -2, 2),
                  y = random_normal(random_key({4, n}), x.shape());

@@ -54,10 +54,27 @@ class Checker : LiveMemory {
     elements_ = part_began_;
     if (s.head != no_index) head(plan_.calls[s.head], s.count > 0, rows, now);
     if (s.count > 0) group(s, rows, now);
-    for (std::uint32_t c = 0; c < s.count + (s.head != no_index); ++c)
-      if (const Op* op = plan_.calls[c < s.count ? s.first + c : s.head].op;
-          step_ >= plan_.tail && op && !has(op->traits, Traits::nothrow))
+    if (s.fold != no_index) fold(s, rows, now);
+    std::vector<std::uint32_t> calls;
+    for (std::uint32_t c = 0; c < s.count; ++c) calls.push_back(s.first + c);
+    for (const std::uint32_t c : {s.head, s.fold})
+      if (c != no_index) calls.push_back(c);
+    for (const std::uint32_t c : calls)
+      if (const Op* op = plan_.calls[c].op; step_ >= plan_.tail && op && !has(op->traits, Traits::nothrow))
         fault(op->name, " may throw and stands in the tail");
+  }
+
+  // A reduction writes its result while its group still works.
+  void fold(const PlanStep& s, RowRange rows, Now now) {
+    const PlanCall& c = plan_.calls[s.fold];
+    if (!c.op || !c.op->forward.consumes_pieces || c.inputs != 1 || s.head != no_index || s.count == 0 ||
+        plan_.operands[c.operands].base != Base::tile)
+      return fault("%", c.item, " cannot read a group piece by piece");
+    const PlanOperand& out = plan_.operands[c.operands + 1];
+    const auto [begin, end] = shown(out, rows);
+    if (!typed(out, c.item)) return;
+    write(out, c.item, begin, end, rows, Now{now.unit, false},
+          [&](std::int64_t e) { return meant_(c.item, e); });
   }
 
   // A kernel. Where a group runs on its pieces, it still reads while the group writes.
@@ -254,6 +271,15 @@ class Checker : LiveMemory {
         else
           for (std::int64_t e = begin; e < end; ++e) cell(o[inputs], e) = meant_(i, e);
       }
+      if (s.fold == no_index) continue;
+      const PlanCall& reader = plan_.calls[s.fold];
+      const PlanOperand& o = plan_.operands[reader.operands];
+      const std::uint32_t in = p_.inputs_of(p_.items[reader.item])[0];
+      if (numel(o) != n || o.index >= s.tiles) return fault("%", reader.item, " does not fit its group");
+      for (std::int64_t e = begin; e < end; ++e)
+        if (cell(o, e) != meant_(in, e))
+          fault("element ", e, " of %", in, " is consumed from tile ", o.index, ", which holds ",
+                text(cell(o, e)));
     }
   }
 

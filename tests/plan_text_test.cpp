@@ -47,7 +47,7 @@ TEST_CASE("plan text: dot quotes what an operation's note says, and marks what r
 }
 
 TEST_CASE("plan text: blocks of rows are shown with their parts, in text and in dot") {
-  const Tensor x = data({32, 12, 12, 4}), w = data({3, 3, 4, 4});
+  const Tensor x = data({32, 24, 24, 4}), w = data({3, 3, 4, 4});
   eval(conv2d(relu(conv2d(x, w)), w));
   const std::shared_ptr<const Plan> plan = last_plan();
   REQUIRE(std::ranges::any_of(plan->steps, [](const PlanStep& s) { return s.rows > 0; }));

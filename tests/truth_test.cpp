@@ -31,11 +31,11 @@ namespace {
 struct Verified {
   Verified() {
     set_verify(true);
-    set_compiled_from(1);
+    set_thorough(true);
   }
   ~Verified() {
     set_verify(false);
-    set_compiled_from(1024);
+    set_thorough(false);
   }
 };
 
