@@ -265,3 +265,22 @@ TEST_CASE("compose: a plan that is met again has loops for its small groups, too
   CHECK(values[1] == values[0]);
   CHECK(values[2] == values[0]);
 }
+
+TEST_CASE("compose: a plan's loops are left alone where the instructions are others than it was made for") {
+  const test::Restore restore;
+  const PassSet before = current_passes();
+  set_passes(PassSet::all());
+  const Tensor x = random_uniform(random_key({5}), {5000}, -2, 2);
+  eval(x);
+  const auto f = [&] { return (relu(x * 0.5 - 0.25) / 3 + x).to_vector<float>(); };
+  set_isa(best_isa());
+  const std::vector<float> want = f();
+  const std::shared_ptr<const Plan> plan = last_plan();
+  for (int i = 0; i < isa_count; ++i) {
+    if (static_cast<Isa>(i) > best_isa()) continue;
+    set_isa(static_cast<Isa>(i));
+    CHECK(test::same_bits(f(), want));
+    CHECK(last_plan()->key == plan->key);
+  }
+  set_passes(before);
+}
