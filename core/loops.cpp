@@ -174,7 +174,7 @@ std::int64_t folded_offset(const View& in, const View& out, std::int64_t index) 
 
 namespace {
 
-constexpr std::int64_t block = 16384, block_rows = 256, block_columns = 128;
+constexpr std::int64_t block = 16384, block_rows = 256, block_columns = 128, gathered_columns = 1024;
 
 // Neighbouring axes that are all folded or all kept, as one.
 struct Group {
@@ -275,37 +275,51 @@ struct Folder {
     }
   }
 
+  // The fold of `width` elements of each row, gathered leaf by leaf, so that they stay in cache; leaves meet
+  // as row.down has them meet. `leaf` has room for one and its result.
+  void gathered(const Source& in, std::int64_t first, std::int64_t rows, std::int64_t columns,
+                std::int64_t width, std::byte* leaf, std::byte* result) const {
+    constexpr bool splat[3] = {};
+    std::byte* const next = leaf + fold_leaf_rows * width * bytes;
+    for (std::int64_t begin = 0; begin < rows; begin += fold_leaf_rows) {
+      const std::int64_t count = std::min(fold_leaf_rows, rows - begin);
+      if (width == columns)
+        in.gather(first + begin * columns, count * width, leaf);
+      else
+        for (std::int64_t r = 0; r < count; ++r)
+          in.gather(first + (begin + r) * columns, width, leaf + r * width * bytes);
+      row.down(leaf, count, width, width, count * width, begin == 0 ? result : next);
+      const std::byte* both[] = {result, next};
+      if (begin > 0) run_flat(combine, both, splat, result, width);
+    }
+  }
+
   // [outer, n, columns] -> [outer, columns]
   void down(const Source& in, std::int64_t outer, std::int64_t n, std::int64_t columns,
             std::byte* out) const {
     const std::int64_t blocks = (n + block_rows - 1) / block_rows;
-    const std::int64_t tiles = (columns + block_columns - 1) / block_columns;
+    const std::int64_t widest = in.dense() ? block_columns : gathered_columns;
+    const std::int64_t tiles = (columns + widest - 1) / widest;
     BufferRef parts;
     if (blocks > 1) parts = scratch(outer * blocks * columns);
     std::byte* to = blocks > 1 ? parts->data : out;
-    const std::int64_t unit_size = std::min(n, block_rows) * std::min(columns, block_columns);
+    const std::int64_t unit_size = std::min(n, block_rows) * std::min(columns, widest);
     const std::int64_t units = outer * blocks * tiles;
     parallel_ranges(units, std::max<std::int64_t>(1, block / unit_size),
                     [&](std::int64_t begin, std::int64_t end) {
-                      BufferRef dense;
-                      if (!in.dense()) dense = scratch(unit_size);
+                      BufferRef leaf;
+                      if (!in.dense()) leaf = scratch((fold_leaf_rows + 1) * std::min(columns, widest));
                       for (std::int64_t unit = begin; unit < end; ++unit) {
-                        const std::int64_t c = unit % tiles * block_columns, b = unit / tiles % blocks,
+                        const std::int64_t c = unit % tiles * widest, b = unit / tiles % blocks,
                                            o = unit / tiles / blocks;
-                        const std::int64_t width = std::min(block_columns, columns - c);
+                        const std::int64_t width = std::min(widest, columns - c);
                         const std::int64_t rows = std::min(block_rows, n - b * block_rows);
                         const std::int64_t first = (o * n + b * block_rows) * columns + c;
                         std::byte* result = to + ((o * blocks + b) * columns + c) * bytes;
-                        if (in.dense()) {
+                        if (in.dense())
                           row.down(in.at(first), rows, columns, width, in.numel() - first, result);
-                        } else {
-                          if (width == columns)
-                            in.gather(first, rows * columns, dense->data);
-                          else
-                            for (std::int64_t r = 0; r < rows; ++r)
-                              in.gather(first + r * columns, width, dense->data + r * width * bytes);
-                          row.down(dense->data, rows, width, width, rows * width, result);
-                        }
+                        else
+                          gathered(in, first, rows, columns, width, leaf->data, result);
                       }
                     });
     if (blocks == 1) return;

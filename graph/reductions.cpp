@@ -10,7 +10,7 @@ namespace opgrad {
 namespace {
 
 // Smaller values stay in cache anyway.
-constexpr std::int64_t fewest_elements = std::int64_t{1} << 16;
+constexpr std::int64_t fewest_elements = std::int64_t{1} << 18;
 
 // Nobody but `reader` looks at `value`, directly or through views.
 bool read_by_one(const Program& p, const std::vector<Shown>& shown, const Users& users,

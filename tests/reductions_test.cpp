@@ -81,7 +81,7 @@ TEST_CASE("reductions: what somebody else reads, too, is written") {
 }
 
 TEST_CASE("reductions: softmax and what follows it go through cache in blocks of rows") {
-  const Tensor x = data(5, {512, 300});
+  const Tensor x = data(5, {1024, 300});
   same_bits_either_way([&] { return sum(square(softmax(x * 3)), {-1}); }, "softmax; square into sum");
 }
 
