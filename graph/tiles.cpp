@@ -10,7 +10,6 @@ namespace opgrad {
 namespace {
 
 // A little more than a tile, so that tiles do not all begin at the same place of their pages.
-constexpr std::uint32_t fewest_to_fetch = 8;  // members
 constexpr std::size_t tile_bytes = tile_elements * 8 + 128;
 
 }  // namespace
@@ -36,7 +35,6 @@ TileRun::TileRun(const Plan& plan, const PlanStep& step, const Bases& bases)
       consumed_(step.fold == no_index ? nullptr : &plan.operands[plan.calls[step.fold].operands]) {
   const PlanCall& first = plan.calls[step.first];
   numel_ = shape_of(plan.operands[first.operands + first.inputs].shape).numel();
-  const bool long_enough = step.count >= fewest_to_fetch && numel_ > 4 * tile_elements;
   const Isa now = isa();
   const auto loops_end = plan.code && plan.code_isa == now ? plan.loops.end() : plan.loops.begin();
   auto joined = std::ranges::lower_bound(plan.loops.begin(), loops_end, step.first, {}, &PlanLoop::first);
@@ -46,7 +44,6 @@ TileRun::TileRun(const Plan& plan, const PlanStep& step, const Bases& bases)
     const PlanOperand* const operands = &plan.operands[call.operands];
     for (std::uint32_t k = 0; k < call.inputs; ++k) {
       if (operands[k].walk == Walk::periodic) repeat(operands[k]);
-      if (long_enough && operands[k].walk == Walk::dense) streams(operands[k]);
     }
     if (in_loop > 0) {
       --in_loop;
@@ -66,7 +63,6 @@ TileRun::TileRun(const Plan& plan, const PlanStep& step, const Bases& bases)
     }
     ++joined;
   }
-  if (stream_count_ < 3) stream_count_ = 0;
 }
 
 // The run, again and again: a tile that begins anywhere within it finds its elements side by side.
@@ -77,13 +73,6 @@ void TileRun::repeat(const PlanOperand& o) const {
   for (std::int64_t at = 0; at < length; at += o.period)
     std::memcpy(pattern + at * o.bytes, from,
                 static_cast<std::size_t>(std::min(o.period, length - at) * o.bytes));
-}
-
-void TileRun::streams(const PlanOperand& o) {
-  const bool known = std::any_of(
-      streams_.begin(), streams_.begin() + stream_count_,
-      [&](const PlanOperand* before) { return before->where == o.where && before->offset == o.offset; });
-  if (o.base != Base::block && !known && stream_count_ < most_streams) streams_[stream_count_++] = &o;
 }
 
 // n elements, n at most a tile.
@@ -156,21 +145,6 @@ void TileRun::run_joined(const Unit& u, std::int64_t at, std::int64_t n, const R
     if (through[s].written) std::memcpy(data[s] + whole, packs[s], rest);
 }
 
-// Asks for the next tile's elements, each unit for its share of them: a tile is a page of each of several
-// arrays, and the processor, which finds out by itself what is read next, begins anew with every page.
-// (Adam's group takes 0.7 of the time; groups of few arrays or members, where the processor keeps up, take
-// longer.)
-void TileRun::fetch(std::int64_t at, std::int64_t end, std::uint32_t unit, const Rows& rows) const {
-  for (std::uint32_t i = 0; i < stream_count_; ++i) {
-    const PlanOperand& l = *streams_[i];
-    const std::byte* const data = bases_.at(l) + rows.begin * l.row_bytes + at * l.bytes;
-    const std::int64_t bytes = std::min(tile_elements, end - at) * l.bytes;
-    const std::int64_t share = (tile_elements * l.bytes / count_ + 63) / 64 * 64;
-    for (std::int64_t byte = unit * share; byte < std::min(bytes, (unit + 1) * share); byte += 64)
-      __builtin_prefetch(data + byte);
-  }
-}
-
 TileRun::Piece TileRun::piece_of(const PlanOperand& o, std::int64_t at, std::int64_t n, const Rows& rows,
                                  std::byte* tiles) const {
   std::byte* const tile = tiles + o.tile * tile_bytes;
@@ -201,7 +175,6 @@ void TileRun::run(std::int64_t begin, std::int64_t end, const Rows& rows, std::b
     const std::int64_t n = std::min(tile_elements, end - at);
     for (std::uint32_t i = 0; i < count_; ++i) {
       const Unit& unit = units_[i];
-      if (stream_count_ > 0 && at + n < end) fetch(at + tile_elements, end, i, rows);
       if (unit.joined) {
         run_joined(unit, at, n, rows, tiles);
         continue;

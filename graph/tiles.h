@@ -55,8 +55,6 @@ class TileRun {
     bool padded;
   };
   void repeat(const PlanOperand& o) const;
-  void streams(const PlanOperand& o);
-  void fetch(std::int64_t at, std::int64_t end, std::uint32_t unit, const Rows& rows) const;
   Piece piece_of(const PlanOperand& o, std::int64_t at, std::int64_t n, const Rows& rows,
                  std::byte* tiles) const;
   void run_joined(const Unit& u, std::int64_t at, std::int64_t n, const Rows& rows, std::byte* tiles) const;
@@ -68,10 +66,6 @@ class TileRun {
   std::uint32_t count_ = 0;
   std::int64_t numel_;
   std::array<Unit, longest_group> units_;
-  // Arrays whose next tiles are fetched ahead.
-  static constexpr std::uint32_t most_streams = 8;
-  std::array<const PlanOperand*, most_streams> streams_;
-  std::uint32_t stream_count_ = 0;
 };
 
 }  // namespace opgrad
