@@ -22,6 +22,8 @@ constexpr int64_t most_depth = 384, widest_strip = 32;
 constexpr int64_t most_depth_turned = 1024;
 // So many numbers of B stay in the second cache while one block of rows after another reads them.
 constexpr int64_t most_kept = 256 << 10;
+// Groups of blocks that are reported together.
+constexpr std::size_t most_counters = 64;
 
 int64_t pieces(int64_t n, int64_t most) { return (n + most - 1) / most; }
 
@@ -184,13 +186,18 @@ GemmCut cut_of(int64_t m, int64_t n, int64_t k) {
 }
 
 // Who is told of pieces does something with them while they are in cache. Where there are rows enough, pieces
-// are whole rows of at most 192 KiB, since parts of rows 4096 bytes apart would drive one another out; but
-// then B is read for every 42 rows, and must stay in the second cache.
+// are whole rows, since parts of rows 4096 bytes apart would drive one another out: of at most 192 KiB, where
+// all of B stays in the second cache while it is read for every 42 rows; else the blocks of 160 rows are
+// reported together.
 GemmCut cut_in_rows(const FloatProduct& p) {
-  constexpr int64_t most_rows = 42, fewest_blocks = 8, elements = 48 << 10;
+  constexpr int64_t most_rows = 42, fewest_blocks = 8, elements = 48 << 10, together = 160;
   const int64_t rows = std::clamp<int64_t>(elements / p.n / 14 * 14, 14, most_rows);
-  if (p.b.transposed || p.m < fewest_blocks * rows || p.k * p.n > most_kept) return cut_of(p.m, p.n, p.k);
-  return {rows, p.n, 1};
+  if (!p.b.transposed && p.m >= fewest_blocks * rows && p.k * p.n <= most_kept) return {rows, p.n, 1};
+  GemmCut cut = cut_of(p.m, p.n, p.k);
+  if (pieces(p.m, together) > static_cast<int64_t>(most_counters)) return cut;
+  cut.rows = std::min(cut.rows, together);
+  cut.together = pieces(p.n, cut.columns);
+  return cut;
 }
 
 void multiply(const FloatProduct& product) {
@@ -205,8 +212,9 @@ void multiply_parallel(const FloatProduct& product, const Finished* finished) {
   const int64_t across = pieces(p.n, cut.columns), down = pieces(p.m, cut.rows);
   const int64_t groups = pieces(across, cut.together);
   // How many blocks of a group are computed; the thread that computes the last one reports them all.
-  std::array<std::atomic<int>, 64> computed{};
-  internal_check(cut.together == 1 || groups * down <= 64, "more groups of blocks than counters");
+  std::array<std::atomic<int>, most_counters> computed{};
+  internal_check(cut.together == 1 || groups * down <= static_cast<int64_t>(most_counters),
+                 "more groups of blocks than counters");
   parallel_for(across * down, [&](int64_t t) {
     const int64_t i0 = t / across * cut.rows, i1 = std::min(p.m, i0 + cut.rows);
     const int64_t block = t % across, j0 = block * cut.columns, j1 = std::min(p.n, j0 + cut.columns);

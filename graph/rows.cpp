@@ -14,7 +14,8 @@ namespace {
 constexpr std::int64_t fewest_rows = 16;
 // Rows of this many bytes, all values of a group together, still fit a second-level cache.
 constexpr std::int64_t most_row_bytes = std::int64_t{1} << 20;
-constexpr std::int64_t blocks = 16;
+// So many blocks at least, for threads to share; more where a block would not stay in cache.
+constexpr std::int64_t fewest_blocks = 16, most_block_bytes = std::int64_t{3} << 19;
 // Less than this, all rows of all values together, stays in cache anyway.
 constexpr std::int64_t fewest_bytes = std::int64_t{1} << 18;
 // How far ahead is looked for what can join.
@@ -192,14 +193,18 @@ class RowFusion {
 
   void mark(const std::vector<std::uint32_t>& group) {
     const auto id = static_cast<std::uint32_t>(p_.row_blocks.size());
-    std::int64_t rows = 0;
-    for (const std::uint32_t u : group)
+    std::int64_t rows = 0, bytes = 0;
+    for (const std::uint32_t u : group) {
       for (const std::uint32_t i : units_[u].items)
         if (!is_view(p_, shown_, i)) {
           p_.items[i].rows = id;
           rows = p_.shape(i)[0];
         }
-    p_.row_blocks.push_back((rows + blocks - 1) / blocks);
+      bytes += row_bytes(units_[u], rows);
+    }
+    const std::int64_t fitting =
+        std::max<std::int64_t>(1, most_block_bytes / std::max<std::int64_t>(bytes, 1));
+    p_.row_blocks.push_back(std::min((rows + fewest_blocks - 1) / fewest_blocks, fitting));
   }
 
   Program& p_;
