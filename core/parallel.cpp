@@ -99,6 +99,7 @@ class Pool {
     chunks_ = chunks;
     body_ = &body;
     next_.store(0, std::memory_order_relaxed);
+    caller_.store(sched_getcpu(), std::memory_order_relaxed);
     turn_.fetch_add(1);
     wake(chunks - 1);
     inside = true;
@@ -126,6 +127,7 @@ class Pool {
   void start(int threads) {
     if (started_ == threads) return;
     spin_ = threads <= usable_processors();
+    may_move_ = spin_ && sched_getaffinity(0, sizeof processors_, &processors_) == 0;
     try {
       while (static_cast<int>(workers_.size()) < threads - 1) workers_.emplace_back([this] { work(); });
     } catch (const std::system_error&) {  // the system has no more threads; those we have do the work
@@ -150,6 +152,7 @@ class Pool {
         return turn % 2 == 1 && turn != done;
       };
       while (!spin_until(spin_, open)) turn_.wait(turn);
+      step_aside();
       // Entering before looking again: the caller closes the turn, then looks who is in.
       active_.fetch_add(1);
       done = turn_.load();
@@ -158,6 +161,17 @@ class Pool {
       if (active_.fetch_sub(1) == 1) active_.notify_all();
       if (stop) return;
     }
+  }
+
+  // A worker that is woken on its caller's processor waits there until the caller has done all the work
+  // itself, and so it goes on from call to call while another processor has nothing to do.
+  void step_aside() {
+    const int caller = caller_.load(std::memory_order_relaxed);
+    if (!may_move_ || caller < 0 || caller >= CPU_SETSIZE || sched_getcpu() != caller) return;
+    cpu_set_t others = processors_;
+    CPU_CLR(static_cast<std::size_t>(caller), &others);
+    if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others) != 0) return;
+    sched_setaffinity(0, sizeof processors_, &processors_);
   }
 
   // Chunks are taken in rising order and a chunk once taken is run, so the lowest one that throws is always
@@ -181,7 +195,9 @@ class Pool {
 
   std::vector<std::thread> workers_;
   int started_ = 1;
-  bool spin_ = false;
+  bool spin_ = false, may_move_ = false;
+  cpu_set_t processors_{};       // that the process may use
+  std::atomic<int> caller_{-1};  // the processor of the thread that opened the call
   bool stopping_ = false;
   std::int64_t chunks_ = 0;
   const Body* body_ = nullptr;
