@@ -91,20 +91,19 @@ class LoopCompiler : public Xbyak::CodeGenerator {
 
   bool run() {
     find_last_uses();
-    begin();
+    if (!begin()) return false;
     std::size_t stored = 0;
     const auto count = text_.steps_.size();
     for (std::size_t i = 0; i <= count; ++i) {
       for (; stored < text_.stores_.size() && text_.stores_[stored].after == i; ++stored) {
         const auto& s = text_.stores_[stored];
-        move(stream(s.stream, false), vector(s.line));
+        vmovups(stream(s.stream, false), vector(s.line));
       }
       // What only a store or nothing has read since goes now, so that it is given back once.
       for (std::size_t k = 0; k < i; ++k)
         if (last_use_[k] == i && registers_[k] >= 0 && !hoisted(k)) release(k);
       if (i < count && !hoisted(i) && !step(i)) return false;
     }
-    if (!fits_) return false;
     end();
     return true;
   }
@@ -154,16 +153,21 @@ class LoopCompiler : public Xbyak::CodeGenerator {
     registers_[line] = -1;
   }
 
-  void begin() {
+  // False if what is hoisted does not fit.
+  bool begin() {
     endbr64();
     for (int s = saved_from; s < streams_; ++s) push(pointer(static_cast<std::uint32_t>(s)));
     for (int s = 0; s < streams_; ++s)
       mov(pointer(static_cast<std::uint32_t>(s)), ptr[rdi + static_cast<std::size_t>(8 * s)]);
     for (std::size_t i = 0; i < text_.steps_.size(); ++i)
-      if (hoisted(i)) fits_ = fits_ && take(i) && load(i);
+      if (hoisted(i)) {
+        if (!take(i)) return false;
+        load(i);
+      }
     xor_(eax, eax);
     align(32);
     L(loop_);
+    return true;
   }
 
   void end() {
@@ -193,25 +197,27 @@ class LoopCompiler : public Xbyak::CodeGenerator {
     db(pack.data(), pack.size());
   }
 
-  void move(const Xbyak::Address& to, const Xmm& from) { vmovups(to, from); }
-
-  bool load(std::size_t i) {
+  void load(std::size_t i) {
     const Step& s = text_.steps_[i];
     if (s.what == Do::number)
       vmovups(vector(i), ptr[rip + constants_[i]]);
     else
       vmovups(vector(i), stream(s.stream, s.splat));
-    return true;
   }
 
   bool step(std::size_t i) {
     const Step& s = text_.steps_[i];
-    if (!fits_ || !take(i)) return false;
-    if (operands(s.what) == 0) return load(i);
-    if (is_mask(s.what)) {
+    if (!take(i)) return false;
+    if (operands(s.what) == 0)
+      load(i);
+    else if (is_mask(s.what))
       compare(i, s);
-      return true;
-    }
+    else
+      compute(i, s);
+    return true;
+  }
+
+  void compute(std::size_t i, const Step& s) {
     const Xmm r = vector(i), a = s.what == Do::select ? Xmm() : vector(s.a),
               b = operands(s.what) > 1 ? vector(s.b) : Xmm();
     switch (s.what) {
@@ -248,21 +254,17 @@ class LoopCompiler : public Xbyak::CodeGenerator {
       default:
         choose(r, s);
     }
-    return true;
   }
 
   void keep_nan(const Xmm& r, const Xmm& b) {
     constexpr std::uint8_t unordered = 3;
     if (wide_) {
       f64_ ? vcmppd(k1, b, b, unordered) : vcmpps(k1, b, b, unordered);
-      vmovaps(r | k1, b, f64_);
+      f64_ ? vmovapd(r | k1, b) : vmovaps(r | k1, b);
     } else {
       f64_ ? vcmppd(xmm(0), b, b, unordered) : vcmpps(xmm(0), b, b, unordered);
       f64_ ? vblendvpd(r, r, b, xmm(0)) : vblendvps(r, r, b, xmm(0));
     }
-  }
-  void vmovaps(const Xmm& r, const Xmm& from, bool f64) {
-    f64 ? vmovapd(r, from) : CodeGenerator::vmovaps(r, from);
   }
 
   void compare(std::size_t i, const Step& s) {
@@ -290,7 +292,6 @@ class LoopCompiler : public Xbyak::CodeGenerator {
   const LoopText& text_;
   const int streams_;
   const bool wide_, f64_, hoist_;
-  bool fits_ = true;
   Pool vectors_, masks_;
   std::vector<int> registers_;  // by line, -1: none
   std::vector<std::size_t> last_use_;

@@ -284,3 +284,22 @@ TEST_CASE("compose: a plan's loops are left alone where the instructions are oth
   }
   set_passes(before);
 }
+
+TEST_CASE("compose: more numbers than registers are read where they are needed") {
+  constexpr auto sum = [](auto x, auto y) { return x + y; };
+  for (const Isa isa : compiled_for()) {
+    // Forty numbers that are the same for all elements, one of them stored as it is.
+    LoopText text(DType::f64);
+    Line total = text.read(0, false);
+    const std::vector<Recipe> numbers{kernel::recipe_of<[](auto) { return 0.5; }, 1>()};
+    for (int i = 0; i < 40; ++i)
+      total = text.apply(kernel::recipe_of<sum, 2>(),
+                         std::vector{total, text.apply(numbers[0], std::vector{total})});
+    text.write(1, total);
+    const std::vector<double> got = run<double>(text, isa, {{1, -20, 7}});
+    REQUIRE(got.size() >= 3);
+    CHECK(got[0] == 21);
+    CHECK(got[1] == 0);
+    CHECK(got[2] == 27);
+  }
+}
