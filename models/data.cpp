@@ -15,18 +15,11 @@
 #include "../core/file.h"
 #include "../core/parallel.h"
 #include "../core/random.h"
+#include "bytes_of.h"
 #include "idx.h"
 
 namespace opgrad {
 namespace {
-
-// The elements of x, computed if need be; they live as long as x.
-std::span<const std::byte> bytes_of(const Tensor& x) {
-  return dispatch(x.dtype(), [&]<class T>() {
-    const auto values = x.values<T>();
-    return std::as_bytes(std::span(values.data(), values.size()));
-  });
-}
 
 Shape with_rows(const Shape& shape, std::int64_t rows) {
   std::vector<std::int64_t> dims(shape.begin(), shape.end());

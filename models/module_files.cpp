@@ -4,19 +4,13 @@
 #include <map>
 #include <span>
 
+#include "bytes_of.h"
 #include "module.h"
 #include "safetensors.h"
 
 namespace opgrad {
 
 namespace {
-
-std::span<const std::byte> bytes_of(const Tensor& x) {
-  return dispatch(x.dtype(), [&]<class T>() {
-    const auto values = x.values<T>();
-    return std::as_bytes(std::span(values.data(), values.size()));
-  });
-}
 
 std::string type_text(const Tensor& x) { return to_string(Type{x.dtype(), x.shape()}); }
 
