@@ -276,7 +276,15 @@ TEST_CASE("step: live buffers return to what they were, abandoned graphs include
   CHECK(memory_stats().live_buffers == before);
 }
 
-TEST_CASE("step: resident memory after 10,000 steps is within 1 % of that after 1,000") {
+// AddressSanitizer keeps freed memory for a while.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool freed_memory_is_kept = true;
+#else
+constexpr bool freed_memory_is_kept = false;
+#endif
+
+TEST_CASE("step: resident memory after 10,000 steps is within 1 % of that after 1,000" *
+          doctest::skip(freed_memory_is_kept)) {
   Line net;
   long after_1000 = 0;
   for (int i = 1; i <= 10000; ++i) {
