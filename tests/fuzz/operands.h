@@ -89,7 +89,7 @@ class Operands {
 
   Id any() {
     const auto n = static_cast<Id>(values_.size());
-    if (n == 0) return leaf({main_, drawn_shape()});
+    if (n == 0) return leaf({main_, Shape{}});  // what was drawn before was too large
     if (random_.chance(0.3))
       for (Id i = n; i-- > 0;)
         if (!used_[i]) return i;
