@@ -301,7 +301,6 @@ class LoopCompiler : public Xbyak::CodeGenerator {
 
 std::optional<std::size_t> compile(const LoopText& loop, std::uint32_t streams, Isa isa,
                                    std::vector<std::uint8_t>& code) {
-  constexpr std::uint32_t most_streams = 12;
   if (isa == Isa::baseline || streams > most_streams) return {};
   struct alignas(64) Line {
     std::uint8_t bytes[64];

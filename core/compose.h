@@ -50,9 +50,12 @@ class LoopText {
 // data[s] is stream s; each is gone through for this many bytes, a multiple of vector_bytes.
 using ComposedLoop = void (*)(std::byte* const* data, std::int64_t bytes);
 
+// Streams that a loop can have: their pointers stay in registers.
+inline constexpr std::uint32_t most_streams = 12;
+
 // Appends the loop's code, which may run wherever `code` is copied to at a multiple of 64 bytes, and returns
 // where it begins. Nothing, with nothing appended, where there can be no such code: for baseline
-// instructions, with more streams than pointers fit registers (12), with more values at once than fit.
+// instructions, with more than most_streams, with more values at once than fit.
 std::optional<std::size_t> compile(const LoopText& loop, std::uint32_t streams, Isa isa,
                                    std::vector<std::uint8_t>& code);
 

@@ -34,6 +34,7 @@ class Groups {
           group(s);
     std::ranges::sort(plan_.loops, {}, &PlanLoop::first);
     plan_.code = std::make_shared<const Executable>(code_);
+    if (!plan_.code->at(0)) plan_.loops.clear();  // the system allows no such memory
     plan_.code_isa = isa_;
     plan_.compiled_from = fewest_elements_;
   }

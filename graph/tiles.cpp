@@ -57,10 +57,8 @@ TileRun::TileRun(const Plan& plan, const PlanStep& step, const Bases& bases)
     }
     if (joined == loops_end || joined->first != c) continue;
     unit.code = plan.code->at(joined->code);
-    if (unit.code) {
-      unit.joined = &*joined;
-      in_loop = joined->count - 1;
-    }
+    unit.joined = &*joined;
+    in_loop = joined->count - 1;
     ++joined;
   }
 }
@@ -122,8 +120,7 @@ void TileRun::run_member(const Unit& m, const Piece* pieces, std::int64_t n) con
 // As run_member. The last, partial packs of all streams go through memory of their own.
 void TileRun::run_joined(const Unit& u, std::int64_t at, std::int64_t n, const Rows& rows,
                          std::byte* tiles) const {
-  constexpr std::size_t most_streams_joined = 12;
-  std::array<std::byte*, most_streams_joined> data;
+  std::array<std::byte*, most_streams> data;
   const auto& through = u.joined->streams;
   for (std::size_t s = 0; s < through.size(); ++s)
     data[s] = piece_of(plan_.operands[through[s].operand], at, n, rows, tiles).data;
@@ -132,8 +129,8 @@ void TileRun::run_joined(const Unit& u, std::int64_t at, std::int64_t n, const R
   if (whole > 0) u.code(data.data(), whole);
   const auto rest = static_cast<std::size_t>(bytes - whole);
   if (rest == 0) return;
-  alignas(64) std::byte packs[most_streams_joined][64] = {};
-  std::array<std::byte*, most_streams_joined> last;
+  alignas(64) std::byte packs[most_streams][64] = {};
+  std::array<std::byte*, most_streams> last;
   for (std::size_t s = 0; s < through.size(); ++s) {
     last[s] = data[s];
     if (plan_.operands[through[s].operand].walk == Walk::splat) continue;

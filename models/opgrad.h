@@ -9,6 +9,7 @@
 #include "../ops/derivatives.h"
 #include "../ops/ops.h"
 #include "../ops/per_example.h"
+#include "../ops/records.h"
 #include "../optim/optimizer.h"
 #include "data.h"
 #include "layers.h"

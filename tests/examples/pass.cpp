@@ -4,7 +4,6 @@
 #include "graph/plan.h"
 #include "graph/run.h"
 #include "opgrad.h"
-#include "ops/records.h"
 using namespace opgrad;
 
 // square(abs(x)) = square(x), bit for bit: a square does not see the sign.
