@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <bit>
 #include <optional>
 
 #include "buffer.h"
@@ -176,6 +177,35 @@ namespace {
 
 constexpr std::int64_t block = 16384, block_rows = 256, block_columns = 128, gathered_columns = 1024;
 
+// How `rows` of `n` elements each (or of `n` rows of columns) are cut into blocks, whose results meet in a
+// balanced tree: several whole rows to a block, or several blocks to a row. A fold over axis 0 has the rows
+// of that axis, so that blocks of them can be folded where they are made; others have rows of one element.
+class Blocks {
+ public:
+  Blocks(std::int64_t rows, std::int64_t n, std::int64_t most, std::int64_t leaf) : rows_(rows), n_(n) {
+    if (n > most) {
+      const std::int64_t even = n / ((n + most - 1) / most);
+      size_ = std::min(most, (even + leaf) / leaf * leaf);
+      pieces_ = (n + size_ - 1) / size_;
+    } else {
+      // Powers of two: several folds then have blocks of rows in common.
+      each_ = static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(most / n)));
+    }
+  }
+  // Rows that one block or one row's blocks have, and where those of row r begin, which is a multiple of it.
+  std::int64_t rows_at_once() const { return each_; }
+  std::int64_t of_row(std::int64_t r) const { return r / each_ * pieces_; }
+  std::int64_t count() const { return of_row(rows_ + each_ - 1); }
+  std::int64_t begin(std::int64_t b) const { return b / pieces_ * each_ * n_ + b % pieces_ * size_; }
+  std::int64_t end(std::int64_t b) const {
+    const std::int64_t rows_end = std::min((b / pieces_ + 1) * each_, rows_) * n_;
+    return size_ ? std::min(begin(b) + size_, rows_end) : rows_end;
+  }
+
+ private:
+  std::int64_t rows_, n_, each_ = 1, pieces_ = 1, size_ = 0;
+};
+
 // Neighbouring axes that are all folded or all kept, as one.
 struct Group {
   std::int64_t size;
@@ -249,30 +279,25 @@ struct Folder {
       }
   }
 
-  // [outer, n] -> [outer]
-  void along(const Source& in, std::int64_t outer, std::int64_t n, std::byte* out) const {
+  // Blocks of each of `outer` stretches of n elements -> [outer, blocks]
+  void along(const Source& in, std::int64_t outer, std::int64_t n, const Blocks& blocks,
+             std::byte* out) const {
     const auto fold_rows = [&](std::int64_t begin, std::int64_t rows, std::int64_t length, std::byte* to) {
       if (in.dense()) return row.along(in.at(begin), rows, length, length, to);
       const BufferRef dense = scratch(rows * length);
       in.gather(begin, rows * length, dense->data);
       row.along(dense->data, rows, length, length, to);
     };
-    const std::int64_t blocks = (n + block - 1) / block;
-    if (blocks == 1) {
-      parallel_ranges(outer, std::max<std::int64_t>(1, block / n), [&](std::int64_t begin, std::int64_t end) {
-        fold_rows(begin * n, end - begin, n, out + begin * bytes);
-      });
-      return;
-    }
-    const BufferRef parts = scratch(outer * blocks);
-    parallel_for(outer * blocks, [&](std::int64_t unit) {
-      const std::int64_t begin = unit % blocks * block;
-      fold_rows(unit / blocks * n + begin, 1, std::min(block, n - begin), parts->data + unit * bytes);
+    const std::int64_t count = blocks.count();
+    if (count == 1)
+      return parallel_ranges(outer, std::max<std::int64_t>(1, block / n),
+                             [&](std::int64_t begin, std::int64_t end) {
+                               fold_rows(begin * n, end - begin, n, out + begin * bytes);
+                             });
+    parallel_for(outer * count, [&](std::int64_t unit) {
+      const std::int64_t b = unit % count, begin = blocks.begin(b);
+      fold_rows(unit / count * n + begin, 1, blocks.end(b) - begin, out + unit * bytes);
     });
-    for (std::int64_t o = 0; o < outer; ++o) {
-      tree(parts->data + o * blocks * bytes, blocks, 1);
-      std::memcpy(out + o * bytes, parts->data + o * blocks * bytes, static_cast<std::size_t>(bytes));
-    }
   }
 
   // The fold of `width` elements of each row, gathered leaf by leaf, so that they stay in cache; leaves meet
@@ -294,41 +319,88 @@ struct Folder {
     }
   }
 
-  // [outer, n, columns] -> [outer, columns]
-  void down(const Source& in, std::int64_t outer, std::int64_t n, std::int64_t columns,
+  // Blocks of each of `outer` stretches of n rows of columns -> [outer, blocks, columns]
+  void down(const Source& in, std::int64_t outer, std::int64_t n, std::int64_t columns, const Blocks& blocks,
             std::byte* out) const {
-    const std::int64_t blocks = (n + block_rows - 1) / block_rows;
+    const std::int64_t count = blocks.count();
     const std::int64_t widest = in.dense() ? block_columns : gathered_columns;
     const std::int64_t tiles = (columns + widest - 1) / widest;
-    BufferRef parts;
-    if (blocks > 1) parts = scratch(outer * blocks * columns);
-    std::byte* to = blocks > 1 ? parts->data : out;
     const std::int64_t unit_size = std::min(n, block_rows) * std::min(columns, widest);
-    const std::int64_t units = outer * blocks * tiles;
-    parallel_ranges(units, std::max<std::int64_t>(1, block / unit_size),
-                    [&](std::int64_t begin, std::int64_t end) {
-                      BufferRef leaf;
-                      if (!in.dense()) leaf = scratch((fold_leaf_rows + 1) * std::min(columns, widest));
-                      for (std::int64_t unit = begin; unit < end; ++unit) {
-                        const std::int64_t c = unit % tiles * widest, b = unit / tiles % blocks,
-                                           o = unit / tiles / blocks;
-                        const std::int64_t width = std::min(widest, columns - c);
-                        const std::int64_t rows = std::min(block_rows, n - b * block_rows);
-                        const std::int64_t first = (o * n + b * block_rows) * columns + c;
-                        std::byte* result = to + ((o * blocks + b) * columns + c) * bytes;
-                        if (in.dense())
-                          row.down(in.at(first), rows, columns, width, in.numel() - first, result);
-                        else
-                          gathered(in, first, rows, columns, width, leaf->data, result);
-                      }
-                    });
-    if (blocks == 1) return;
+    const std::int64_t units = outer * count * tiles;
+    parallel_ranges(
+        units, std::max<std::int64_t>(1, block / unit_size), [&](std::int64_t begin, std::int64_t end) {
+          BufferRef leaf;
+          if (!in.dense()) leaf = scratch((fold_leaf_rows + 1) * std::min(columns, widest));
+          for (std::int64_t unit = begin; unit < end; ++unit) {
+            const std::int64_t c = unit % tiles * widest, b = unit / tiles % count, o = unit / tiles / count;
+            const std::int64_t width = std::min(widest, columns - c);
+            const std::int64_t top = blocks.begin(b), rows = blocks.end(b) - top;
+            const std::int64_t first = (o * n + top) * columns + c;
+            std::byte* result = out + ((o * count + b) * columns + c) * bytes;
+            if (in.dense())
+              row.down(in.at(first), rows, columns, width, in.numel() - first, result);
+            else
+              gathered(in, first, rows, columns, width, leaf->data, result);
+          }
+        });
+  }
+
+  // [outer, n, columns] -> [outer, blocks, columns]
+  void parts(const Source& in, std::int64_t outer, std::int64_t n, std::int64_t columns, const Blocks& blocks,
+             std::byte* out) const {
+    if (columns == 1)
+      along(in, outer, n, blocks, out);
+    else
+      down(in, outer, n, columns, blocks, out);
+  }
+
+  // [outer, blocks, columns], which is used up, -> [outer, columns]
+  void meet(std::byte* parts, std::int64_t outer, std::int64_t count, std::int64_t columns,
+            std::byte* out) const {
     for (std::int64_t o = 0; o < outer; ++o) {
-      std::byte* own = parts->data + o * blocks * columns * bytes;
-      tree(own, blocks, columns);
+      std::byte* own = parts + o * count * columns * bytes;
+      tree(own, count, columns);
       std::memcpy(out + o * columns * bytes, own, static_cast<std::size_t>(columns * bytes));
     }
   }
+
+  // [outer, n, columns] -> [outer, columns]
+  void all(const Source& in, std::int64_t outer, std::int64_t n, std::int64_t columns, const Blocks& blocks,
+           std::byte* out) const {
+    const std::int64_t count = blocks.count();
+    if (count == 1) return parts(in, outer, n, columns, blocks, out);
+    const BufferRef partial = scratch(outer * count * columns);
+    parts(in, outer, n, columns, blocks, partial->data);
+    meet(partial->data, outer, count, columns, out);
+  }
+};
+
+Folder folder_of(const FoldTable& table, DType t) {
+  const auto type = static_cast<std::size_t>(t), now = static_cast<std::size_t>(isa());
+  const auto bytes = static_cast<std::int64_t>(size_of(t));
+  const FoldRow& row = table.rows[type][now];
+  if (!row.along) refuse("an input", t);
+  return {row,
+          {table.combine->rows[type].run[now], 2, vector_bytes(isa()) / bytes, {bytes, bytes, 0}, bytes},
+          bytes};
+}
+
+// Blocks of `n` elements of a column each, or of columns.
+Blocks blocks_of(std::int64_t rows, std::int64_t n, std::int64_t columns) {
+  return columns == 1 ? Blocks(rows, n, block, fold_leaf) : Blocks(rows, n, block_rows, fold_leaf_rows);
+}
+
+// A fold over axis 0 and those that follow it at once: [rows, n, columns] -> [columns].
+struct Leading {
+  std::int64_t rows = 0, n = 0, columns = 0;
+  explicit Leading(const Shape& in, const Shape& out) {
+    const Groups g = groups_of(in, out);
+    if (in.rank() == 0 || in.numel() == 0 || in[0] == 1 || out[0] != 1 || g.count > 2) return;
+    rows = in[0];
+    n = g.at[0].size / rows;
+    columns = g.count == 2 ? g.at[1].size : 1;
+  }
+  Blocks blocks() const { return blocks_of(rows, n, columns); }
 };
 
 }  // namespace
@@ -336,27 +408,18 @@ struct Folder {
 void run_fold(const View& in, const View& out, const FoldTable& table, const Producer* producer) {
   Groups g = groups_of(in.shape(), out.shape());
   const DType t = in.dtype();
-  const auto type_index = static_cast<std::size_t>(t);
-  const Isa now = isa();
-  const auto bytes = static_cast<std::int64_t>(size_of(t));
-  const FoldRow& row = table.rows[type_index][static_cast<std::size_t>(now)];
-  if (!row.along) refuse("an input", t);
+  const Folder folder = folder_of(table, t);
   if (out.dtype() != t) refuse("a result", out.dtype());
   if (out.numel() == 0) return;
   if (in.numel() > 0 && std::none_of(g.at, g.at + g.count, [](const Group& x) { return x.folded; }))
     return copy(in, out);
-  const Folder folder{row,
-                      {table.combine->rows[type_index].run[static_cast<int>(now)],
-                       2,
-                       vector_bytes(now) / bytes,
-                       {bytes, bytes, 0},
-                       bytes},
-                      bytes};
   BufferRef whole;  // the result, where `out` is not dense
   if (!out.dense()) whole = folder.scratch(out.numel());
   auto* result = whole ? whole->data : static_cast<std::byte*>(out.data);
   if (in.numel() == 0) {
-    row.fill_empty(result, out.numel());
+    folder.row.fill_empty(result, out.numel());
+  } else if (const Leading leading(in.shape(), out.shape()); leading.rows > 0) {
+    folder.all(Source(in, producer), 1, leading.rows * leading.n, leading.columns, leading.blocks(), result);
   } else {
     // One folded group at a time, from the inside; all but the last stage write to memory of their own.
     View from = in;
@@ -374,11 +437,8 @@ void run_fold(const View& in, const View& out, const FoldTable& table, const Pro
       BufferRef stage;
       if (!final_stage) stage = folder.scratch(outer * inner);
       std::byte* to = final_stage ? result : stage->data;
-      const Source source(from, producer);
-      if (inner == 1)
-        folder.along(source, outer, g.at[last].size, to);
-      else
-        folder.down(source, outer, g.at[last].size, inner, to);
+      folder.all(Source(from, producer), outer, g.at[last].size, inner, blocks_of(g.at[last].size, 1, inner),
+                 to);
       if (final_stage) break;
       // Kept groups on both sides of the folded one are now neighbours.
       const bool meet = last + 1 < g.count && last > 0;
@@ -390,6 +450,33 @@ void run_fold(const View& in, const View& out, const FoldTable& table, const Pro
     }
   }
   if (whole) copy(dense_view(result, out.type), out);
+}
+
+std::int64_t fold_part_rows(const Shape& in, const Shape& out) {
+  const Leading leading(in, out);
+  return leading.rows > 0 ? leading.blocks().rows_at_once() : 0;
+}
+
+std::size_t fold_part_bytes(const Shape& in, const Shape& out, DType t) {
+  const Leading leading(in, out);
+  return leading.rows > 0 ? static_cast<std::size_t>(leading.blocks().count() * leading.columns) * size_of(t)
+                          : 0;
+}
+
+void fold_parts(const View& in, const View& out, const FoldTable& table, std::int64_t first_row,
+                void* parts) {
+  const std::int64_t columns = out.numel(), n = in.numel() / in.shape()[0] / columns;
+  const Folder folder = folder_of(table, in.dtype());
+  const Blocks blocks = blocks_of(in.shape()[0], n, columns);
+  folder.parts(Source(in, nullptr), 1, in.shape()[0] * n, columns, blocks,
+               static_cast<std::byte*>(parts) + blocks.of_row(first_row) * columns * folder.bytes);
+}
+
+void meet_parts(const View& in, const View& out, const FoldTable& table, void* parts) {
+  const Leading leading(in.shape(), out.shape());
+  folder_of(table, in.dtype())
+      .meet(static_cast<std::byte*>(parts), 1, leading.blocks().count(), leading.columns,
+            static_cast<std::byte*>(out.data));
 }
 
 }  // namespace detail

@@ -250,6 +250,13 @@ struct FoldTable {
 
 // With a producer `in` is a type alone.
 void run_fold(const View& in, const View& out, const FoldTable&, const Producer* producer = nullptr);
+// The same in two steps, for a fold over axis 0 and those that follow it at once: parts of so many rows (0:
+// the fold is another one), first of rows `in` from `first_row` on, a multiple of it, which are some of all;
+// then of all parts together, where `in` is a type alone. `parts` has so many bytes and is used up.
+std::int64_t fold_part_rows(const Shape& in, const Shape& out);
+std::size_t fold_part_bytes(const Shape& in, const Shape& out, DType t);
+void fold_parts(const View& in, const View& out, const FoldTable&, std::int64_t first_row, void* parts);
+void meet_parts(const View& in, const View& out, const FoldTable&, void* parts);
 
 // The value of a double in T; infinities are the ends of an integer type's range.
 template <class T>
@@ -439,9 +446,10 @@ void run_fold_dual(const KernelArgs& a) {
 // any strides. C is a struct like Sum below: an associative operator() on packs and dual numbers, `identity`
 // with C(identity, x) == x for every x, and `empty`, the result where there is nothing to fold. The order is
 // fixed by the shape alone: along the innermost axis 32 lanes over leaves of 1024 elements; across it leaves
-// of 32 rows, and blocks of 16384 elements or 256 rows that meet in a balanced tree. So the error of a sum of
-// n floats is at most about (64 + log2 n) units of rounding of the sum of magnitudes. Neighbouring folded
-// axes count as one; where folded and kept axes alternate, the innermost is folded first.
+// of 32 rows, and blocks of at most 16384 elements or 256 rows, which hold some whole rows of axis 0, where
+// that is folded, or lie within one, and meet in a balanced tree. So the error of a sum of n floats is at
+// most about (64 + log2 n) units of rounding of the sum of magnitudes. Neighbouring folded axes count as one;
+// where folded and kept axes alternate, the innermost is folded first.
 template <class C, Types types = Types::numbers>
 inline constexpr Kernel fold = [] {
   Kernel k(

@@ -112,6 +112,18 @@ class Execution {
     if (call.op && call.op->prepare && call.workspace >= 0) call.op->prepare(args(call, {}, nullptr, views_));
   }
 
+  // What is folded over rows: a block of them, and, in the end, what all blocks gave.
+  void fold_block(const PlanCall& call, std::int64_t all, const Rows& rows, std::vector<View>& views) const {
+    KernelArgs k = args(call, rows, nullptr, views);
+    k.all_rows = all;
+    call.op->over_rows.part(k);
+  }
+  void meet(const PlanCall& call, std::int64_t all) {
+    KernelArgs k = args(call, {}, nullptr, views_);
+    k.all_rows = all;
+    call.op->over_rows.meet(k);
+  }
+
   // Block after block of rows goes through all parts while it is in cache.
   void row_group(const PlanStep& s) {
     std::vector<std::optional<TileRun>> tiles(s.count);
@@ -120,6 +132,7 @@ class Execution {
       if (part.count > 0) tiles[k].emplace(plan_, part, bases_);
       if (part.head != no_index) prepare(plan_.calls[part.head]);
     }
+    const auto folds = [&](const PlanStep& part) { return plan_.folds_rows(part); };
     parallel_for((s.rows + s.block - 1) / s.block, [&](std::int64_t block) {
       thread_local BufferRef scratch;
       thread_local std::vector<View> views;
@@ -130,7 +143,9 @@ class Execution {
         const PlanStep& part = plan_.parts[s.first + k];
         const auto piece = [&](std::int64_t begin, std::int64_t end) { tiles[k]->run(begin, end, rows); };
         const Finished finished(piece);
-        if (part.fold != no_index)
+        if (folds(part))
+          fold_block(plan_.calls[part.head], s.rows, rows, views);
+        else if (part.fold != no_index)
           reduction(part, *tiles[k], rows, views);
         else if (part.head != no_index)
           kernel(plan_.calls[part.head], rows, part.count > 0 ? &finished : nullptr, views);
@@ -138,6 +153,10 @@ class Execution {
           piece(0, tiles[k]->numel() / s.rows * rows.count);
       }
     });
+    for (std::uint32_t k = 0; k < s.count; ++k) {
+      const PlanStep& part = plan_.parts[s.first + k];
+      if (folds(part)) meet(plan_.calls[part.head], s.rows);
+    }
   }
 
   const Plan& plan_;

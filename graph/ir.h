@@ -162,6 +162,19 @@ struct PerExample {
   Tensor (*lift)(const Tensor& y, std::span<const Tensor> inputs) = nullptr;
 };
 
+// How a result that is folded over axis 0 of all inputs (a sum over a batch, a kernel's gradient) is made
+// from blocks of their rows, each folded where it is in cache. `forward` gives the same bits at once.
+struct OverRows {
+  // Rows go in parts of this many, which does not depend on anything but types and attributes. 0: cannot be.
+  std::int64_t (*rows)(const Call&) = nullptr;
+  std::size_t (*workspace)(const Call&) = nullptr;  // bytes for the results of all parts
+  // Folds rows from KernelArgs::first_row on, some of all_rows, by whole parts, into the workspace. Called
+  // from any thread, several at once.
+  Kernel::Function part = nullptr;
+  // Folds the parts into the result. Inputs have no data any more.
+  Kernel::Function meet = nullptr;
+};
+
 // A primitive operation. A value that lives for ever, normally `constinit const`.
 struct Op {
   const char* name;
@@ -187,6 +200,7 @@ struct Op {
   // row r of these inputs and on the whole of the others, and has the same bits however the rows are cut into
   // calls. 0 where that does not hold; pointwise operations need not say it.
   std::uint64_t (*rows)(const void* attributes, const Shape& result) = nullptr;
+  OverRows over_rows = {};
   PerExample per_example = {};
   // Whether `forward` may write the result, of this shape, where input 0 lies, of the same type: it reads
   // what it needs of a place, by itself and within its row, before it writes there.

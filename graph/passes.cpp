@@ -35,7 +35,10 @@ struct Pipeline {
        7},
       {{"reductions", "a reduction reads a group's result piece by piece as it is made", feed_reductions},
        12},
-      {{"rows", "what treats the images of a batch apart runs on some of them before the next", fuse_rows},
+      {{"rows",
+        "what treats the images of a batch apart runs on some of them before the next; sums over all are "
+        "folded on the way",
+        fuse_rows},
        8},
       {{"in_place", "a pointwise result takes over the memory of an input that ends with it", nullptr}, 9},
       {{"arena", "buffers whose lives do not overlap share memory", nullptr}, 10},

@@ -158,11 +158,11 @@ class Planner {
       if (dense_inputs && !is_dense(in) && !copies_.contains(in)) copies_.emplace(in, copied(in));
     if (item.rows != rows_) open_rows(item);
     const bool pointwise = has(item.op->traits, Traits::pointwise);
-    const bool cut = rows_ != no_index;
+    const bool cut = rows_ != no_index, folds = cut && p_.folds_rows(item);
     const auto operands = static_cast<std::uint32_t>(draft_.operands.size());
     for (std::uint32_t k = 0; k < item.count; ++k)
-      read(inputs[k], dense_inputs, pointwise, cut && p_.cut_with_rows(item, k));
-    places_[i] = {written(i, cut), dense(i)};
+      read(inputs[k], dense_inputs, pointwise, folds || (cut && p_.cut_with_rows(item, k)));
+    places_[i] = {written(i, cut && !folds), dense(i)};
     if (member) {
       if (!open_) step_ = {.first = next_call()};
       if (step_.count == 0) step_.first = next_call();

@@ -109,6 +109,10 @@ struct Plan {
   // A run's table of memory: the arena, nothing (for tiles and blocks, which each thread has of its own),
   // then slots, outputs, constants, and numbers, each repeated to 64 bytes.
   std::uint32_t place_in_table(Base base, std::uint32_t index) const;
+  // A part of a row group whose result is folded over all rows.
+  bool folds_rows(const PlanStep& part) const {
+    return part.head != no_index && !operands[calls[part.head].operands + calls[part.head].inputs].cut;
+  }
   std::uint32_t tail = 0;  // from this step on nothing can fail, and donated memory is written
   std::size_t arena_bytes = 0;
   std::size_t live_bytes_bound = 0;  // the largest sum of live bytes: no arena can be smaller

@@ -172,6 +172,7 @@ class LayOut {
     std::vector<Storage*> answers;
     for (Storage* s : results) {
       if (s->base != Base::arena || s->begin != st || s->end != st || s->merged != no_index) continue;
+      if (s->row_bytes == 0) continue;  // folded over all rows
       s->base = Base::block;
       lifetimes.push_back({part_of(s->call_begin), part_of(s->call_end),
                            static_cast<std::size_t>(s->row_bytes * step.block)});
@@ -194,17 +195,19 @@ class LayOut {
     };
     for (Storage& s : d_.storages)
       if (s.base == Base::arena && s.merged == no_index) live(s.begin, s.end, s.bytes, &s.offset);
-    const auto workspace = [&](std::uint32_t st, std::uint32_t head) {
-      if (head == no_index || !plan_.calls[head].op || !plan_.calls[head].op->workspace) return;
-      if (const std::size_t bytes =
-              plan_.calls[head].op->workspace(ItemCall(p_, p_.items[plan_.calls[head].item]).call()))
+    const auto workspace = [&](std::uint32_t st, std::uint32_t head, bool part) {
+      if (head == no_index || !plan_.calls[head].op) return;
+      const Op& op = *plan_.calls[head].op;
+      const Item& item = p_.items[plan_.calls[head].item];
+      const auto rule = part && p_.folds_rows(item) ? op.over_rows.workspace : op.workspace;
+      if (const std::size_t bytes = rule ? rule(ItemCall(p_, item).call()) : 0)
         live(st, st, bytes, &plan_.calls[head].workspace);
     };
     for (std::uint32_t st = 0; st < plan_.steps.size(); ++st) {
       const PlanStep& step = plan_.steps[st];
-      workspace(st, step.head);
+      workspace(st, step.head, false);
       for (std::uint32_t k = 0; step.rows > 0 && k < step.count; ++k)
-        workspace(st, plan_.parts[step.first + k].head);
+        workspace(st, plan_.parts[step.first + k].head, true);
     }
     patterns_.assign(d_.operands.size(), -1);
     for (std::uint32_t st = 0; st < plan_.steps.size(); ++st) {

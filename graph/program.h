@@ -65,6 +65,8 @@ struct Program {
     if (has(i.op->traits, Traits::pointwise)) return true;
     return i.op->rows && (i.op->rows(i.attributes, shape_of(i.shape)) >> k & 1);
   }
+  // In a row group: its result is folded over the rows of all its inputs (Op::over_rows).
+  bool folds_rows(const Item& i) const { return i.op->over_rows.rows && !cut_with_rows(i, 0); }
   std::size_t bytes_of(const Item& i) const {
     return static_cast<std::size_t>(shape_of(i.shape).numel()) * size_of(i.dtype);
   }

@@ -1,7 +1,8 @@
 // Row groups: operations that treat the rows of axis 0 apart (the images of a batch) run one after the other
 // on a block of rows before the next block is begun, so that what one makes is in cache when the next reads
-// it.
+// it. What is folded over these rows (a bias's gradient, a kernel's) is folded block by block as well.
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "passes.h"
@@ -140,10 +141,44 @@ class RowFusion {
   }
 
   std::int64_t row_bytes(const Unit& unit, std::int64_t rows) const {
+    if (const std::uint32_t i = the_kernel(unit); i != no_index && p_.folds_rows(p_.items[i])) return 0;
     std::int64_t bytes = 0;
     for (const std::uint32_t i : unit.items)
       if (!is_view(p_, shown_, i)) bytes += static_cast<std::int64_t>(p_.bytes_of(p_.items[i])) / rows;
     return bytes;
+  }
+
+  // The item of a unit that is one kernel by itself.
+  std::uint32_t the_kernel(const Unit& unit) const {
+    std::uint32_t kernel = no_index;
+    for (const std::uint32_t i : unit.items) {
+      if (is_view(p_, shown_, i)) continue;
+      const Item& item = p_.items[i];
+      if (kernel != no_index || item.group != no_index || item.epilogue != no_index ||
+          item.consumes != no_index || has(item.op->traits, Traits::movement))
+        return no_index;
+      kernel = i;
+    }
+    return kernel;
+  }
+
+  // The unit is folded over `rows` rows in parts of this many; 0: it is not, or they are not apart.
+  std::int64_t folded_at_once(const Unit& unit, std::int64_t rows) const {
+    const std::uint32_t i = the_kernel(unit);
+    if (unit.in_tail || i == no_index || !p_.folds_rows(p_.items[i])) return 0;
+    for (const std::uint32_t in : p_.inputs_of(p_.items[i])) {
+      if (p_.shape(in).rank() == 0 || p_.shape(in)[0] != rows) return 0;
+      if (has(p_.items[i].op->traits, Traits::dense_inputs) && !shows_all_in_order(p_, shown_, in)) return 0;
+    }
+    const ItemCall call(p_, p_.items[i]);
+    return p_.items[i].op->over_rows.rows(call.call());
+  }
+
+  // How many rows a block has, a multiple of `parts`; 0: blocks would be too large, or too few.
+  static std::int64_t block_of(std::int64_t rows, std::int64_t row_bytes, std::int64_t parts) {
+    const std::int64_t fitting =
+        std::max<std::int64_t>(1, most_block_bytes / std::max<std::int64_t>(row_bytes, 1));
+    return std::min((rows + fewest_blocks - 1) / fewest_blocks, fitting) / parts * parts;
   }
 
   // The unit, followed by those that join it.
@@ -151,15 +186,18 @@ class RowFusion {
     std::vector<std::uint32_t> group{first};
     std::int64_t rows = 0;
     if (!by_rows(units_[first], rows) || !has_kernel(units_[first])) return group;
-    std::int64_t bytes = row_bytes(units_[first], rows);
+    std::int64_t bytes = row_bytes(units_[first], rows), parts = 1;
     std::vector<std::uint32_t> skipped;
     for (std::uint32_t u = first + 1; u < units_.size() && u - first <= window; ++u) {
       if (placed[u]) continue;
-      std::int64_t same = rows;
-      if (by_rows(units_[u], same) && joins(units_[u], group, skipped) &&
-          bytes + row_bytes(units_[u], rows) <= most_row_bytes) {
+      std::int64_t same = rows, at_once = folded_at_once(units_[u], rows);
+      if (at_once == 0 && by_rows(units_[u], same)) at_once = 1;
+      const std::int64_t more = bytes + row_bytes(units_[u], rows);
+      if (at_once > 0 && more <= most_row_bytes && joins(units_[u], group, skipped) &&
+          block_of(rows, more, std::lcm(parts, at_once)) > 0) {
         group.push_back(u);
-        bytes += row_bytes(units_[u], rows);
+        bytes = more;
+        parts = std::lcm(parts, at_once);
       } else {
         skipped.push_back(u);
       }
@@ -183,7 +221,8 @@ class RowFusion {
         const std::uint32_t from = unit_of_[root];
         if (from == no_index || std::ranges::find(group, from) == group.end()) continue;
         if (is_view(p_, shown_, i)) continue;
-        if (!p_.cut_with_rows(item, k)) return false;
+        if (p_.folds_rows(p_.items[root])) return false;  // complete when all rows are
+        if (!p_.cut_with_rows(item, k) && !p_.folds_rows(item)) return false;
         if (!rows_aligned(in)) return false;
         reads_group = true;
       }
@@ -193,18 +232,16 @@ class RowFusion {
 
   void mark(const std::vector<std::uint32_t>& group) {
     const auto id = static_cast<std::uint32_t>(p_.row_blocks.size());
-    std::int64_t rows = 0, bytes = 0;
+    std::int64_t rows = 0, bytes = 0, parts = 1;
+    by_rows(units_[group[0]], rows);
     for (const std::uint32_t u : group) {
       for (const std::uint32_t i : units_[u].items)
-        if (!is_view(p_, shown_, i)) {
-          p_.items[i].rows = id;
-          rows = p_.shape(i)[0];
-        }
+        if (!is_view(p_, shown_, i)) p_.items[i].rows = id;
       bytes += row_bytes(units_[u], rows);
+      if (const std::int64_t at_once = folded_at_once(units_[u], rows); at_once > 0)
+        parts = std::lcm(parts, at_once);
     }
-    const std::int64_t fitting =
-        std::max<std::int64_t>(1, most_block_bytes / std::max<std::int64_t>(bytes, 1));
-    p_.row_blocks.push_back(std::min((rows + fewest_blocks - 1) / fewest_blocks, fitting));
+    p_.row_blocks.push_back(block_of(rows, bytes, parts));
   }
 
   Program& p_;

@@ -15,13 +15,13 @@ constexpr std::size_t tile_bytes = tile_elements * 8 + 128;
 }  // namespace
 
 View view_of(const Plan& plan, const PlanOperand& o, const Bases& bases, const Rows& rows) {
-  const bool tile = o.base == Base::tile;  // it has no memory of its own
-  View v{tile ? nullptr : bases.at(o), {o.dtype, shape_of(o.shape)}, plan.layouts[o.layout]};
-  if (o.base == Base::block) v.data = rows.scratch + o.offset;
+  const bool tile = o.base == Base::tile, block = o.base == Base::block;  // they have no memory of their own
+  View v{tile || block ? nullptr : bases.at(o), {o.dtype, shape_of(o.shape)}, plan.layouts[o.layout]};
+  if (block && rows.scratch) v.data = rows.scratch + o.offset;
   if (!o.cut || rows.count < 0) return v;
   std::array<std::int64_t, max_rank> dims{};
   std::ranges::copy(v.shape(), dims.begin());
-  if (o.base != Base::block && !tile)
+  if (!block && !tile)
     v.data = v.as<std::byte>() + rows.begin * v.strides[0] * static_cast<std::int64_t>(size_of(o.dtype));
   dims[0] = rows.count;
   v.type.shape =

@@ -23,6 +23,7 @@
 
 #include "../core/buffer.h"
 #include "../core/parallel.h"
+#include "conv2d_direct_gradient.h"
 #include "conv2d_identities.h"
 #include "conv2d_kernels.h"
 #include "conv2d_window.h"
@@ -129,6 +130,30 @@ std::size_t kernel_gradient_bytes(const Call& call) {
   const Shape &x = call.shape(0), &d = call.shape(1);
   const Shape w{a.sought[0], a.sought[1], x[3], d[3]};
   return kernel_gradient_workspace(sizes_of(x, w, d, a), call.dtype(0));
+}
+
+// Op::over_rows of the kernel's gradient.
+ConvSizes gradient_sizes(const KernelArgs& k) {
+  ConvSizes s = sizes_of(k.in[0].shape(), k.out.shape(), k.in[1].shape(), k.attributes<Conv2DAttributes>());
+  s.batch = k.all_rows;
+  return s;
+}
+std::int64_t gradient_part(const Call& call) {
+  const auto& a = call.attributes<Conv2DAttributes>();
+  if (a.examples) return 0;
+  return kernel_gradient_part_images(
+      sizes_of(call.shape(0), shape_of(call.op.shape(call).shape), call.shape(1), a), call.dtype(0));
+}
+void gradient_parts(const KernelArgs& k) {
+  dispatch_float(k.out.dtype(), [&]<class T>() {
+    direct_gradient_parts<T>(gradient_sizes(k), k.first_row, k.in[0].shape()[0], k.in[0].as<T>(),
+                             k.in[1].as<T>(), static_cast<T*>(k.workspace));
+  });
+}
+void gradient_of_parts(const KernelArgs& k) {
+  dispatch_float(k.out.dtype(), [&]<class T>() {
+    direct_gradient_of_parts<T>(gradient_sizes(k), static_cast<const T*>(k.workspace), k.out.as<T>());
+  });
 }
 
 // Kernels in the order of use, once for all blocks of images.
@@ -282,6 +307,7 @@ constinit const Op records::conv2d_kernel_gradient_op{
     .bad_calls = conv2d_kernel_gradient_bad_calls,
     .attributes = &attribute_info<Conv2DAttributes>,
     .workspace = kernel_gradient_bytes,
+    .over_rows = {gradient_part, kernel_gradient_bytes, gradient_parts, gradient_of_parts},
     .per_example = {.lift = lift}};
 
 constinit const Op records::conv2d_input_gradient_op{

@@ -1,4 +1,4 @@
-// The groups, bands and tiles of the kernel's gradient.
+// The parts, bands and tiles of the kernel's gradient.
 #include "conv2d_direct_gradient.h"
 
 #include <vector>
@@ -14,8 +14,9 @@ namespace {
 using Size = std::int64_t;
 using kernel::Pack;
 
-constexpr Size most_groups = 8;
-constexpr Size partial_bytes = Size{8} << 20;  // for all groups together
+constexpr Size fewest_parts = 8;               // as long as images and memory suffice
+constexpr Size small_bytes = Size{512} << 10;  // for all parts together, to have many
+constexpr Size partial_bytes = Size{8} << 20;  // and at most
 constexpr Size band_bytes = 128 << 10;         // of x and delta: lines that are in cache for all taps
 constexpr Size short_segment = 5;              // shorter ones leave registers empty
 
@@ -25,28 +26,28 @@ Size padded(Size channels, std::size_t element_bytes) {
   return divide_up(channels, wide) * wide;
 }
 
-Size groups_of(const ConvSizes& s, std::size_t element_bytes) {
-  const Size bytes = s.depth() * padded(s.out, element_bytes) * static_cast<Size>(element_bytes);
-  const Size most = std::clamp<Size>(partial_bytes / bytes, 1, most_groups);
-  return std::clamp<Size>(divide_up(s.pixels(), 64), 1, std::min(most, s.batch * s.out_rows));
-}
-
-// All that a band's tiles share.
-template <class T>
-struct Job {
-  const ConvSizes& s;
-  const T *x, *delta;
-  T* sum;      // [depth][width]
-  Size width;  // padded
-  Size lanes, vectors;
-  int packs;
-  Size first, end;            // of the tiles, counted over blocks and taps: this piece's
-  std::vector<Size> offsets;  // of the columns
+// How lines of all images are cut into parts with sums of their own: parts of `images` each, or, where images
+// are few, evenly.
+struct Parts {
+  Size count, images;  // 0 images: evenly
+  Size first_line(const ConvSizes& s, Size part) const {
+    const Size lines = s.batch * s.out_rows;
+    return images > 0 ? std::min(part * images * s.out_rows, lines) : part * lines / count;
+  }
 };
-
-template <class T>
-Size channel(const Job<T>& j, Size vector) {
-  return std::max<Size>(0, std::min(vector * j.lanes, j.s.out - j.lanes));
+Parts parts_of(const ConvSizes& s, std::size_t element_bytes) {
+  const Size bytes = s.depth() * padded(s.out, element_bytes) * static_cast<Size>(element_bytes);
+  const Size few = std::clamp<Size>(partial_bytes / bytes, 1, fewest_parts);
+  if (s.batch < few)
+    return {std::clamp<Size>(divide_up(s.pixels(), 64), 1, std::min(few, s.batch * s.out_rows)), 0};
+  // The fewer images a part has, the more blocks of them begin with one.
+  const Size most = divide_up(s.batch, few);
+  Size images = 1;
+  while (images < most &&
+         (images * s.image_pixels() < 64 || divide_up(s.batch, images) * bytes > small_bytes))
+    images *= 2;
+  images = std::min(images, most);
+  return {divide_up(s.batch, images), images};
 }
 
 // Taps [begin, end) of the depth, which are of kernel row `row`, or, where that is negative, of several.
@@ -65,11 +66,43 @@ std::vector<Taps> tiles_of(const ConvSizes& s, Size segment, bool scattered, int
   return tiles;
 }
 
-// Adds what pixels `p` of lines `lines` of an image give.
+// All that bands share.
 template <class T>
-void add_band(const Job<T>& j, const std::vector<Taps>& tiles, Size image, Range lines, Range p,
-              bool scattered) {
+struct Job {
+  const ConvSizes& s;
+  const T *x, *delta;
+  Size width;  // padded
+  Size lanes, vectors;
+  int packs;
+  bool scattered;
+  std::vector<Size> offsets;  // of the columns
+  std::vector<Taps> tiles;
+
+  Job(const ConvSizes& sizes, const T* from, const T* deltas)
+      : s(sizes),
+        x(from),
+        delta(deltas),
+        width(padded(s.out, sizeof(T))),
+        lanes(tile_lanes(sizeof(T))),
+        vectors(divide_up(s.out, lanes)),
+        packs(tile_packs() == 4 && vectors > 2 ? 4 : 2) {
+    const bool dense = s.dilations[1] == 1 || s.kernel_columns == 1;
+    const Size segment = dense ? s.kernel_columns * s.in : s.in;
+    // Tiles over several kernel rows need all of them, in the padding or not, which must not be far apart.
+    const bool near = s.strides[0] <= 4 && s.dilations[0] <= 4;
+    scattered = near && segment <= short_segment && s.depth() > segment;
+    for (Size n = 0; n < s.kernel_columns; ++n) offsets.push_back(n * s.dilations[1] - s.left);
+    tiles = tiles_of(s, segment, scattered, packs);
+  }
+  Size channel(Size vector) const { return std::max<Size>(0, std::min(vector * lanes, s.out - lanes)); }
+};
+
+// Adds what pixels `p` of lines `lines` of an image give to `sum`, [depth][width]: tiles `which`, counted
+// over blocks and taps.
+template <class T>
+void add_band(const Job<T>& j, T* sum, Range which, Size image, Range lines, Range p) {
   const ConvSizes& s = j.s;
+  const bool scattered = j.scattered;
   thread_local Source<T> source;
   thread_local std::vector<Size> offsets;
   const auto row_of = [&](Size line, Size m) { return line * s.strides[0] + m * s.dilations[0] - s.top; };
@@ -101,11 +134,11 @@ void add_band(const Job<T>& j, const std::vector<Taps>& tiles, Size image, Range
         for (Size k = 0; k < source.length; ++k)
           offsets.push_back(m * s.dilations[0] * source.line + segment + k);
   }
-  const auto count = static_cast<Size>(tiles.size()), row_taps = s.kernel_columns * s.in;
-  for (Size i = j.first; i < j.end; ++i) {
+  const auto count = static_cast<Size>(j.tiles.size()), row_taps = s.kernel_columns * s.in;
+  for (Size i = which.begin; i < which.end; ++i) {
     const Size block = i / count, first = block * j.packs * j.lanes;
     const Size vectors = std::min<Size>(j.packs, j.vectors - block * j.packs);
-    const Taps& taps = tiles[static_cast<std::size_t>(i % count)];
+    const Taps& taps = j.tiles[static_cast<std::size_t>(i % count)];
     Range of = lines;
     Size at = (row_of(lines.begin, 0) - source.first_row) * source.line;
     if (!scattered) {
@@ -125,36 +158,28 @@ void add_band(const Job<T>& j, const std::vector<Taps>& tiles, Size image, Range
                                .d = d + (of.begin - lines.begin) * d_line + first,
                                .d_step = d_step,
                                .d_line = d_line,
-                               .last = channel(j, block * j.packs + vectors - 1) - first,
+                               .last = j.channel(block * j.packs + vectors - 1) - first,
                                .lines = of.end - of.begin,
                                .pixels = pixels,
-                               .sum = j.sum + taps.begin * j.width + first,
+                               .sum = sum + taps.begin * j.width + first,
                                .width = j.width,
                                .fresh = false};
     gradient_tile<T>(static_cast<int>(vectors), static_cast<int>(taps.end - taps.begin), scattered)(&tile);
   }
 }
 
-// Lines [first, end) of all images; line i of image b is b * out_rows + i.
+// What lines [first, end) of all images give to `sum`; line i of image b is b * out_rows + i. One of so many
+// pieces, which are of different taps and channels.
 template <class T>
-void add_lines(Job<T>& j, Size piece, Size pieces, Size first, Size end) {
+void fold_lines(const Job<T>& j, T* sum, Size piece, Size pieces, Size first, Size end) {
   const ConvSizes& s = j.s;
-  const Size row_taps = s.kernel_columns * s.in;
-  const bool dense = s.dilations[1] == 1 || s.kernel_columns == 1;
-  const Size segment = dense ? row_taps : s.in;
-  // Tiles over several kernel rows need all of them, in the padding or not, which must not be far apart.
-  const bool near = s.strides[0] <= 4 && s.dilations[0] <= 4;
-  const bool scattered = near && segment <= short_segment && s.depth() > segment;
-  for (Size n = 0; n < s.kernel_columns; ++n) j.offsets.push_back(n * s.dilations[1] - s.left);
-  const std::vector<Taps> tiles = tiles_of(s, segment, scattered, j.packs);
-  const Size all = static_cast<Size>(tiles.size()) * divide_up(j.vectors, j.packs);
-  j.first = piece * all / pieces;
-  j.end = (piece + 1) * all / pieces;
-  for (Size i = j.first; i < j.end; ++i) {
-    const Taps& t = tiles[static_cast<std::size_t>(i) % tiles.size()];
-    const Size from = i / static_cast<Size>(tiles.size()) * j.packs * j.lanes;
+  const Size all = static_cast<Size>(j.tiles.size()) * divide_up(j.vectors, j.packs);
+  const Range which{piece * all / pieces, (piece + 1) * all / pieces};
+  for (Size i = which.begin; i < which.end; ++i) {
+    const Taps& t = j.tiles[static_cast<std::size_t>(i) % j.tiles.size()];
+    const Size from = i / static_cast<Size>(j.tiles.size()) * j.packs * j.lanes;
     for (Size k = t.begin; k < t.end; ++k)
-      std::fill(j.sum + k * j.width + from, j.sum + k * j.width + std::min(j.width, from + j.packs * j.lanes),
+      std::fill(sum + k * j.width + from, sum + k * j.width + std::min(j.width, from + j.packs * j.lanes),
                 T{});
   }
 
@@ -167,7 +192,7 @@ void add_lines(Job<T>& j, Size piece, Size pieces, Size first, Size end) {
     const Size image = line / s.out_rows, i = line % s.out_rows;
     const Size n = std::min({height, s.out_rows - i, end - line});
     for (Size c = 0; c < s.out_columns; c += columns)
-      add_band(j, tiles, image, {i, i + n}, {c, std::min(c + columns, s.out_columns)}, scattered);
+      add_band(j, sum, which, image, {i, i + n}, {c, std::min(c + columns, s.out_columns)});
     line += n;
   }
 }
@@ -203,29 +228,50 @@ void add_groups(const T* partial, Size groups, Size rows, Size width, Size chann
 
 template <class T>
 void direct_kernel_gradient(const ConvSizes& s, const T* x, const T* delta, T* w, T* workspace) {
-  const Size width = padded(s.out, sizeof(T)), groups = groups_of(s, sizeof(T)), depth = s.depth();
-  const bool in_place = groups == 1 && width == s.out;
-  const Size lanes = tile_lanes(sizeof(T)), vectors = divide_up(s.out, lanes);
-  const int packs = tile_packs() == 4 && vectors > 2 ? 4 : 2;
-  const Size pieces = divide_up(16, groups), lines = s.batch * s.out_rows;
-  parallel_for(groups * pieces, [&](Size chunk) {
-    const Size group = chunk / pieces;
-    Job<T> job{s, x, delta, in_place ? w : workspace + group * depth * width, width, lanes, vectors, packs,
-               0, 0, {}};
-    const auto start = [&](Size g) {
-      return s.batch >= groups ? g * s.batch / groups * s.out_rows : g * lines / groups;
-    };
-    add_lines(job, chunk % pieces, pieces, start(group), start(group + 1));
+  const Parts parts = parts_of(s, sizeof(T));
+  const Job<T> job(s, x, delta);
+  const bool in_place = parts.count == 1 && job.width == s.out;
+  const Size pieces = divide_up(16, parts.count), size = s.depth() * job.width;
+  parallel_for(parts.count * pieces, [&](Size chunk) {
+    const Size part = chunk / pieces;
+    fold_lines(job, in_place ? w : workspace + part * size, chunk % pieces, pieces, parts.first_line(s, part),
+               parts.first_line(s, part + 1));
   });
-  if (!in_place) add_groups<T>(workspace, groups, depth, width, s.out, w);
+  if (!in_place) add_groups<T>(workspace, parts.count, s.depth(), job.width, s.out, w);
+}
+
+Size direct_gradient_part_images(const ConvSizes& s, std::size_t element_bytes) {
+  const Parts parts = parts_of(s, element_bytes);
+  return parts.count > 1 ? parts.images : 0;
+}
+
+template <class T>
+void direct_gradient_parts(const ConvSizes& s, Size first, Size images, const T* x, const T* delta,
+                           T* workspace) {
+  ConvSizes own = s;
+  own.batch = images;
+  const Job<T> job(own, x, delta);
+  const Size each = parts_of(s, sizeof(T)).images, size = s.depth() * job.width;
+  for (Size at = 0; at < images; at += each)
+    fold_lines(job, workspace + (first + at) / each * size, 0, 1, at * s.out_rows,
+               std::min(at + each, images) * s.out_rows);
+}
+
+template <class T>
+void direct_gradient_of_parts(const ConvSizes& s, const T* workspace, T* w) {
+  add_groups<T>(workspace, parts_of(s, sizeof(T)).count, s.depth(), padded(s.out, sizeof(T)), s.out, w);
 }
 
 std::size_t direct_gradient_workspace(const ConvSizes& s, std::size_t element_bytes) {
-  const Size width = padded(s.out, element_bytes), groups = groups_of(s, element_bytes);
-  if (groups == 1 && width == s.out) return 0;
-  return static_cast<std::size_t>(groups * s.depth() * width) * element_bytes;
+  const Size width = padded(s.out, element_bytes), count = parts_of(s, element_bytes).count;
+  if (count == 1 && width == s.out) return 0;
+  return static_cast<std::size_t>(count * s.depth() * width) * element_bytes;
 }
 
+template void direct_gradient_parts(const ConvSizes&, Size, Size, const float*, const float*, float*);
+template void direct_gradient_parts(const ConvSizes&, Size, Size, const double*, const double*, double*);
+template void direct_gradient_of_parts(const ConvSizes&, const float*, float*);
+template void direct_gradient_of_parts(const ConvSizes&, const double*, double*);
 template void direct_kernel_gradient(const ConvSizes&, const float*, const float*, float*, float*);
 template void direct_kernel_gradient(const ConvSizes&, const double*, const double*, double*, double*);
 template void add_groups(const float*, Size, Size, Size, Size, float*);

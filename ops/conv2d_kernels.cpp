@@ -114,6 +114,13 @@ std::size_t kernel_gradient_workspace(const ConvSizes& s, DType dtype) {
   return dtype == DType::f32 && winograd_fits(s) ? std::max(direct, winograd_gradient_workspace(s)) : direct;
 }
 
+// Transformed sums are as large as a kernel and more, so Winograd's way has few parts.
+Size kernel_gradient_part_images(const ConvSizes& s, DType dtype) {
+  if (s.kernel_size() == 0 || s.pixels() == 0 || winograd_wins(ConvDirection::kernel_gradient, s, dtype))
+    return 0;
+  return direct_gradient_part_images(s, size_of(dtype));
+}
+
 std::size_t prepared_bytes(ConvDirection direction, const ConvSizes& s, DType dtype) {
   if (s.kernel_size() == 0 || s.pixels() == 0 || !winograd_wins(direction, s, dtype)) return 0;
   return direction == ConvDirection::forward ? winograd_workspace(s.in, s.out)

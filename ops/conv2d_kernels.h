@@ -44,6 +44,8 @@ void convolve_input_gradient(const ConvSizes&, const T* delta, const T* w, T* x,
 
 // For either setting of set_winograd.
 std::size_t kernel_gradient_workspace(const ConvSizes&, DType dtype);
+// How many images a part has where it is done in two steps, as in conv2d_direct_gradient.h; 0: it is not.
+std::int64_t kernel_gradient_part_images(const ConvSizes&, DType dtype);
 
 // Whether f32 convolutions with 3x3 kernels may use Winograd's algorithm where it is the faster one: at first
 // yes, unless the environment variable OPGRAD_WINOGRAD is 0 (UserError when it is neither 0 nor 1). It has

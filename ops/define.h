@@ -46,6 +46,23 @@ Result reduce(const Call& call);
 Result reduce_number(const Call& call);
 // `.rows` of a reduction: rows are apart unless axis 0 is folded.
 std::uint64_t rows_of_reduction(const void* attributes, const Shape& result);
+// `.over_rows` of the reduction whose kernel is fold<C, types>: where axis 0 is folded, and no axis that
+// stands behind one which is kept.
+template <class C, Types types = Types::numbers>
+inline constexpr OverRows over_rows_of = {
+    .rows = [](const Call& c) { return detail::fold_part_rows(c.shape(0), shape_of(c.op.shape(c).shape)); },
+    .workspace =
+        [](const Call& c) {
+          return detail::fold_part_bytes(c.shape(0), shape_of(c.op.shape(c).shape), c.dtype(0));
+        },
+    .part =
+        [](const KernelArgs& a) {
+          detail::fold_parts(a.in[0], a.out, detail::fold_table<C, types>, a.first_row, a.workspace);
+        },
+    .meet =
+        [](const KernelArgs& a) {
+          detail::meet_parts(a.in[0], a.out, detail::fold_table<C, types>, a.workspace);
+        }};
 // `shape` with size 1 along these axes (counted from 0), or without them.
 Shape without_axes(const Shape& shape, const Axes& axes, bool keepdims);
 

@@ -75,7 +75,8 @@ constinit const Op records::sum_op{
     .examples = examples_of<sum>,
     .bad_calls = bad_reductions<sum>,
     .attributes = &attribute_info<ReduceAttributes>,
-    .rows = rows_of_reduction};
+    .rows = rows_of_reduction,
+    .over_rows = over_rows_of<Sum>};
 
 Tensor sum(const Operand& x, const Axes& axes, bool keepdims) {
   Tensor t = x.tensor("sum");
@@ -179,7 +180,8 @@ constinit const Op records::max_op{
           return bad;
         },
     .attributes = &attribute_info<ReduceAttributes>,
-    .rows = rows_of_reduction};
+    .rows = rows_of_reduction,
+    .over_rows = over_rows_of<Max>};
 
 Tensor max(const Operand& x, const Axes& axes, bool keepdims) {
   const Tensor t = x.tensor("max");

@@ -36,18 +36,90 @@ class Checker : LiveMemory {
       part(s, {}, Now{unit_, true});
       return;
     }
-    for (std::uint32_t k = 0; k < s.count; ++k) patterns(plan_.parts[s.first + k]);
+    for (std::uint32_t k = 0; k < s.count; ++k) {
+      patterns(plan_.parts[s.first + k]);
+      begin_folding(s, plan_.parts[s.first + k]);
+    }
     for (std::int64_t begin = 0; begin < s.rows; begin += s.block, ++unit_) {
       block_.open();  // each block has memory of its own
       for (std::uint32_t k = 0; k < s.count; ++k) {
         const PlanStep& p = plan_.parts[s.first + k];
+        const RowRange rows{begin, std::min(s.block, s.rows - begin)};
+        if (plan_.folds_rows(p)) {
+          fold_rows(plan_.calls[p.head], rows);
+          continue;
+        }
         if (p.head != no_index && plan_.calls[p.head].workspace >= 0 && s.rows > s.block &&
             !plan_.calls[p.head].op->prepare)
           fault("blocks of rows share a workspace that they write");
-        part(p, {begin, std::min(s.block, s.rows - begin)}, Now{unit_, true});
+        part(p, rows, Now{unit_, true});
       }
     }
+    for (std::uint32_t k = 0; k < s.count; ++k)
+      if (const PlanStep& p = plan_.parts[s.first + k]; plan_.folds_rows(p)) meet(plan_.calls[p.head]);
   }
+
+  // ------------------------------------------------------------------------------------------ over rows
+
+  static Label parts_of(std::uint32_t item) { return Label{item} << 32 | ~std::uint32_t{0}; }
+
+  // The memory of the parts is nobody else's from the first block of rows until they meet.
+  void begin_folding(const PlanStep& s, const PlanStep& part) {
+    if (!plan_.folds_rows(part)) return;
+    const PlanCall& c = plan_.calls[part.head];
+    if (!c.op || !c.op->over_rows.rows || part.count > 0)
+      return fault("%", c.item, " cannot be folded over blocks of rows");
+    const std::int64_t rows = by_rule(c, c.op->over_rows.rows);
+    if (rows <= 0 || (s.block < s.rows && s.block % rows != 0))
+      return fault("%", c.item, " is folded in parts of ", rows, " rows, which blocks of ", s.block, " cut");
+    if (c.workspace < 0) return fault("%", c.item, " has no memory for its parts");
+    const std::int64_t bytes = by_rule(c, c.op->over_rows.workspace);
+    overlaps_result(c, bytes);
+    label(c.workspace, bytes, parts_of(c.item));
+  }
+
+  void fold_rows(const PlanCall& c, RowRange rows) {
+    part_began_ = ++elements_;
+    const auto inputs = p_.inputs_of(p_.items[c.item]);
+    for (std::uint32_t k = 0; k < c.inputs; ++k) {
+      const PlanOperand& o = plan_.operands[c.operands + k];
+      if (!o.cut) return fault("%", c.item, " is folded over rows of what is not cut");
+      const auto [from, to] = shown(o, rows);
+      read(o, inputs[k], from, to, rows, Now{unit_, false});
+    }
+    look_at_parts(c);
+  }
+
+  void look_at_parts(const PlanCall& c) {
+    for_cells(c.workspace, by_rule(c, c.op->over_rows.workspace), [&](Label& l) {
+      if (l != parts_of(c.item)) fault("the parts of %", c.item, " are overwritten by ", text(l));
+    });
+  }
+
+  void meet(const PlanCall& c) {
+    part_began_ = ++elements_;
+    look_at_parts(c);
+    label(c.workspace, by_rule(c, c.op->over_rows.workspace), nothing);
+    const PlanOperand& out = plan_.operands[c.operands + c.inputs];
+    if (typed(out, c.item))
+      write(out, c.item, 0, numel(out), {}, Now{++unit_, false},
+            [&](std::int64_t e) { return meant_(c.item, e); });
+  }
+
+  // What a rule of the record says of the call.
+  template <class R>
+  std::int64_t by_rule(const PlanCall& c, R (*rule)(const Call&)) {
+    const Item& item = p_.items[c.item];
+    std::vector<Tensor> shells;
+    std::vector<Node*> nodes;
+    for (const std::uint32_t in : p_.inputs_of(item)) {
+      shells.push_back(leaf({}, p_.items[in].dtype, p_.shape(in), {}));
+      nodes.push_back(shells.back().node());
+    }
+    return static_cast<std::int64_t>(rule(Call{*c.op, nodes, item.attributes}));
+  }
+
+  // ------------------------------------------------------------------------------------------ parts
 
   void part(const PlanStep& s, RowRange rows, Now now) {
     part_began_ = elements_ + 1;
@@ -136,28 +208,29 @@ class Checker : LiveMemory {
   // Scratch memory holds nothing before and after, and is nobody else's during the call.
   void workspace(const PlanCall& c) {
     if (c.workspace < 0 || !c.op->workspace) return;
-    const Item& item = p_.items[c.item];
-    std::vector<Tensor> shells;
-    std::vector<Node*> nodes;
-    for (const std::uint32_t in : p_.inputs_of(item)) {
-      shells.push_back(leaf({}, p_.items[in].dtype, p_.shape(in), {}));
-      nodes.push_back(shells.back().node());
-    }
-    const auto bytes = static_cast<std::int64_t>(c.op->workspace(Call{*c.op, nodes, item.attributes}));
+    const std::int64_t bytes = by_rule(c, c.op->workspace);
     if (bytes == 0) return;
+    overlaps_result(c, bytes);
+    label(c.workspace, bytes, nothing);
+  }
+  void overlaps_result(const PlanCall& c, std::int64_t bytes) {
     const PlanOperand& out = plan_.operands[c.operands + c.inputs];
     if (const auto [x, y] = span(out);
         out.base == Base::arena && numel(out) > 0 && x < c.workspace + bytes && c.workspace <= y)
       fault("the workspace of %", c.item, " overlaps its result");
-    clear(c.workspace, bytes);
   }
 
-  void clear(std::int64_t begin, std::int64_t bytes) {
+  // Scratch memory in the arena.
+  template <class F>
+  void for_cells(std::int64_t begin, std::int64_t bytes, F&& f) {
     if (begin + bytes > static_cast<std::int64_t>(arena_.bytes))
       return fault("scratch memory exceeds the arena");
     const auto cell = static_cast<std::int64_t>(arena_.cell);
     for (std::int64_t c = begin / cell; c < (begin + bytes + cell - 1) / cell; ++c)
-      arena_.labels[static_cast<std::size_t>(c)] = nothing;
+      f(arena_.labels[static_cast<std::size_t>(c)]);
+  }
+  void label(std::int64_t begin, std::int64_t bytes, Label l) {
+    for_cells(begin, bytes, [&](Label& to) { to = l; });
   }
 
   // ------------------------------------------------------------------------------------------ groups
@@ -189,7 +262,7 @@ class Checker : LiveMemory {
         const auto [low, high] = span(o);
         if (o.base == Base::arena && low < o.pattern + length * size && o.pattern <= high)
           fault("a pattern overlaps the run that it repeats");
-        clear(o.pattern, length * size);
+        label(o.pattern, length * size, nothing);
         for (std::int64_t e = 0; e < length && !taken.empty(); ++e)
           cells(arena_, o.pattern + e * size, o.dtype,
                 [&](std::size_t c2) { arena_.labels[c2] = taken[static_cast<std::size_t>(e % period)]; });

@@ -240,3 +240,40 @@ TEST_CASE("a kernel refuses dtypes, shapes and numbers of inputs it was not made
   const bool has_dual = map1<[](auto a) { return !a; }, Types::bools>.dual != nullptr;
   CHECK(!has_dual);
 }
+
+TEST_CASE("a fold over leading axes has the same bits in parts of rows, whole or with an end, in any order") {
+  const auto& table = detail::fold_table<Sum, Types::numbers>;
+  for (const Shape& shape : {Shape{37, 26, 26, 20}, Shape{37, 11, 11, 3}, Shape{600, 5}, Shape{50, 7, 1, 40},
+                             Shape{9, 150, 150}, Shape{700, 100}, Shape{2, 1}}) {
+    CAPTURE(to_string(shape));
+    std::vector<std::int64_t> dims(shape.begin(), shape.end());
+    for (std::size_t folded = 1; folded <= dims.size(); ++folded) {
+      dims[folded - 1] = 1;
+      const Shape out(dims);
+      std::vector<float> x(static_cast<std::size_t>(shape.numel()));
+      for (std::size_t i = 0; i < x.size(); ++i) x[i] = 1.0f / static_cast<float>(1 + i * 7919 % 1009);
+      std::vector<float> whole(static_cast<std::size_t>(out.numel())), met(whole.size());
+      const View in = dense_view(x.data(), {DType::f32, shape});
+      const View to = dense_view(met.data(), {DType::f32, out});
+      reduce_sum(in, dense_view(whole.data(), {DType::f32, out}));
+
+      const std::int64_t rows = shape[0], each = detail::fold_part_rows(shape, out);
+      REQUIRE(each > 0);
+      std::vector<std::byte> parts(detail::fold_part_bytes(shape, out, DType::f32));
+      // Blocks of two parts, the last first.
+      for (std::int64_t first = (rows - 1) / (2 * each) * 2 * each; first >= 0; first -= 2 * each) {
+        View block = in;
+        std::vector<std::int64_t> cut(shape.begin(), shape.end());
+        cut[0] = std::min(2 * each, rows - first);
+        block.data = x.data() + first * (shape.numel() / rows);
+        block.type.shape = Shape(cut);
+        detail::fold_parts(block, to, table, first, parts.data());
+      }
+      detail::meet_parts(in, to, table, parts.data());
+      CHECK(met == whole);
+    }
+  }
+  CHECK(detail::fold_part_rows({4, 5, 6}, {4, 1, 6}) == 0);
+  CHECK(detail::fold_part_rows({4, 5, 6}, {1, 5, 1}) == 0);
+  CHECK(detail::fold_part_rows({0, 5}, {1, 5}) == 0);
+}

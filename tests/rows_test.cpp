@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <limits>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "../graph/plan.h"
 #include "../graph/run.h"
 #include "../models/opgrad.h"
+#include "live_ranges.h"
 
 using namespace opgrad;
 
@@ -39,6 +41,26 @@ std::vector<Tensor> convolution() {
   const Tensor y = max_pool2d(relu(conv2d(max_pool2d(x, {2, 2}, {2, 2}), w)), {2, 2}, {2, 2});
   // The gradient waits for sums over all images.
   return {y, grad(sum(square(y)) * sum(y), x)};
+}
+
+// A layer of 37 images and all that its weights' gradients need. Two images of 11 x 11 pixels are a part of
+// the bias's gradient; the images have an end of one.
+std::vector<Tensor> layer() {
+  const Tensor x = numbers({37, 13, 13, 3}, 29), w = variable(numbers({3, 3, 3, 20}, 43));
+  const Tensor b = variable(numbers({20}, 31));
+  const Tensor y = max_pool2d(relu(conv2d(x, w) + b), {2, 2}, {2, 2});
+  return grad(sum(square(y)) * sum(y), {w, b});
+}
+
+// The parts of row groups that are folded over rows, by name.
+std::vector<const PlanStep*> folded_parts(const Plan& plan, std::string_view name) {
+  std::vector<const PlanStep*> found;
+  for (const PlanStep& s : plan.steps)
+    for (std::uint32_t k = 0; s.rows > 0 && k < s.count; ++k)
+      if (const PlanStep& part = plan.parts[s.first + k];
+          plan.folds_rows(part) && plan.calls[part.head].op->name == name)
+        found.push_back(&part);
+  return found;
 }
 
 // Whether the gradient of a pooling of `images` images is written where the pooled values were.
@@ -89,6 +111,61 @@ TEST_CASE("rows: what prepared kernels give in blocks has the bits of the naive 
     CHECK(bits(PassSet::all().without("rows")) == naive);
   }
   set_threads(before);
+}
+
+TEST_CASE(
+    "rows: gradients of weights are folded where a block's deltas are in cache, which are never stored") {
+  const Plan plan = plan_of(layer());
+  const auto bias = folded_parts(plan, "sum"), kernel = folded_parts(plan, "conv2d_kernel_gradient");
+  REQUIRE(bias.size() == 1);
+  REQUIRE(kernel.size() == 1);
+  const PlanCall &sum = plan.calls[bias[0]->head], &gradient = plan.calls[kernel[0]->head];
+  const PlanOperand &delta = plan.operands[gradient.operands + 1], &summed = plan.operands[sum.operands];
+  CHECK(delta.base == Base::block);
+  CHECK(summed.base == Base::block);
+  CHECK(summed.offset == delta.offset);
+}
+
+TEST_CASE("rows: what is folded block by block has the bits of the naive executor on any threads") {
+  const auto bits = [](const PassSet& passes) {
+    set_passes(passes);
+    std::vector<std::vector<float>> all;
+    for (const Tensor& t : layer()) all.push_back(t.to_vector<float>());
+    set_passes(PassSet::all());
+    return all;
+  };
+  const auto naive = bits(PassSet::none());
+  const int before = threads();
+  for (const int n : {1, 2, 3, 8}) {
+    set_threads(n);
+    CHECK(bits(PassSet::all()) == naive);
+    CHECK(bits(PassSet::all().without("rows")) == naive);
+  }
+  set_threads(before);
+}
+
+TEST_CASE("rows: the checker of live ranges sees blocks that cut a part, and parts that are written over") {
+  const auto damaged = [](auto damage) {
+    Plan plan = plan_of(layer());
+    damage(plan);
+    const auto faults = test::memory_faults(plan);
+    return faults.empty() ? "" : faults[0];
+  };
+  const auto contains = [](const std::string& text, const char* part) {
+    CAPTURE(text);
+    return text.find(part) != std::string::npos;
+  };
+  CHECK(damaged([](Plan&) {}) == "");
+  CHECK(contains(damaged([](Plan& p) {
+                   for (PlanStep& s : p.steps)
+                     if (s.rows > 0) s.block = 3;
+                 }),
+                 "is folded in parts of 2 rows, which blocks of 3 cut"));
+  CHECK(contains(damaged([](Plan& p) {
+                   p.calls[folded_parts(p, "sum")[0]->head].workspace =
+                       p.calls[folded_parts(p, "conv2d_kernel_gradient")[0]->head].workspace;
+                 }),
+                 "are overwritten by"));
 }
 
 TEST_CASE("rows: relu's gate stands before the gradient of a pooling, where elements are fewer") {
