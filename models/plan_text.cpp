@@ -56,8 +56,12 @@ class Listing {
         continue;
       }
       const std::int64_t blocks = (step.rows + step.block - 1) / step.block;
-      heading(name, fmt::format("{} rows in {} blocks of {}, each through {} parts before the next",
-                                step.rows, blocks, step.block, step.count));
+      const auto* const parts = &plan_.parts[step.first];
+      const auto folded =
+          std::count_if(parts, parts + step.count, [&](const PlanStep& p) { return plan_.folds_rows(p); });
+      heading(name, fmt::format("{} rows in {} blocks of {}, each through {} parts before the next{}",
+                                step.rows, blocks, step.block, step.count,
+                                folded > 0 ? fmt::format("; {} folded over all blocks", folded) : ""));
       for (std::uint32_t k = 0; k < step.count; ++k)
         one(fmt::format(" part {}", k + 1), plan_.parts[step.first + k]);
     }

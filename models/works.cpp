@@ -8,6 +8,7 @@
 
 #include "lecture.h"
 #include "opgrad.h"
+#include "train.h"
 
 namespace opgrad {
 namespace {
@@ -37,6 +38,25 @@ Step lecture(std::int64_t batch) { return training(lecture_network(), {batch, 28
 
 Step mlp(std::int64_t batch) {
   return training(Sequential{Dense(512, relu), Dense(512, relu), Dense(classes, softmax)}, {batch, 784});
+}
+
+// As MNIST lies in memory: a byte a pixel.
+Step epoch(std::int64_t images) {
+  const Dataset data{.images = cast(random_inputs({images, 28, 28, 1}) * 255.0, DType::u8),
+                     .labels = random_labels(images)};
+  eval({data.images, data.labels});
+  const auto adam = std::make_shared<Adam>(AdamOptions{.learning_rate = 1e-3, .epsilon = 1e-8});
+  const auto seed = std::make_shared<std::uint64_t>(0);
+  const auto net = std::make_shared<Sequential>(lecture_network());
+  net->initialize(1);
+  return [=] {
+    double loss = 0;
+    train(*net, *adam, data, {.epochs = 1, .batch_size = 128, .seed = ++*seed}, [&](const Progress& p) {
+      loss = p.loss;
+      return true;
+    });
+    return std::vector{static_cast<float>(loss)};
+  };
 }
 
 Step inference(std::int64_t batch) {
@@ -92,6 +112,8 @@ constexpr Work table[] = {
     {"seed_b1", "the same with one image", 1, 50, lecture_flops, lecture},
     {"seed_b8", "the same with 8 images", 8, 50, lecture_flops, lecture},
     {"seed_b512", "the same with 512 images", 512, 50, lecture_flops, lecture},
+    {"epoch", "60,000 images, a byte a pixel, shuffled and trained on in batches of 128", 60'000, 3,
+     lecture_flops, epoch},
     {"mlp_b128", "a training step of dense 512, 512, 10 with 128 x 784 inputs", 128, 50,
      training_flops<mlp_layers>, mlp},
     {"infer1", "the lecture's network, forward only, one image", 1, 50, forward_flops<lecture_layers>,

@@ -11,8 +11,8 @@
 namespace opgrad {
 
 // Does a work once: builds its graph afresh, runs it, lets go of it. Returns what was read as numbers: the
-// loss of a training step, the probabilities of an inference, the gradient of a chain. What is built once
-// (weights, the random inputs, the optimizer) lives in it.
+// loss of a training step, the mean loss of an epoch, the probabilities of an inference, the gradient of a
+// chain. What is built once (weights, the random inputs, the optimizer) lives in it.
 using Step = std::function<std::vector<float>()>;
 
 struct Work {
@@ -30,7 +30,8 @@ struct Work {
 // A training step is: the graph built afresh, forward, mean cross-entropy, backward, Adam (rate 1e-3, beta
 // 0.9 and 0.999, epsilon 1e-8) on every parameter, the loss read. float32; inputs are uniform in [0, 1) and
 // the same in every run. flops: 2 per multiply-add of convolutions and matrix products, forward, for the
-// kernel's gradient, and for the input's except in the first layer.
+// kernel's gradient, and for the input's except in the first layer. An epoch is such a step for each batch of
+// all images, shuffled anew each time and turned into floats from bytes, and reads each loss.
 std::span<const Work> works();
 
 // The work of that name, null if there is none.

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "../core/isa.h"
 #include "lines.h"
 #include "run_shell.h"
 #include "scratch.h"
@@ -289,7 +290,10 @@ TEST_CASE("graph command: the page shows what is printed, line by line") {
   const std::vector<std::string> listing = lines_of(page.substr(begin, page.find("```", begin) - begin));
   CHECK(listing.size() > 10);
   for (const std::string& line : listing) {
-    const std::string text = plain(line.substr(0, line.find(" ...")));
+    std::string text = plain(line.substr(0, line.find(" ...")));
+    // The baseline has no loops of machine code.
+    if (opgrad::isa() == opgrad::Isa::baseline)
+      text = std::regex_replace(text, std::regex(" as one loop"), "");
     CHECK_MESSAGE(contains("\n" + said, "\n" + text), line);
   }
 }

@@ -10,6 +10,7 @@
 #include <map>
 #include <string>
 
+#include "../core/isa.h"
 #include "../core/parallel.h"
 #include "../graph/grad.h"
 #include "../graph/run.h"
@@ -192,7 +193,8 @@ TEST_CASE("truth: 20,000 random graphs have the bits of the naive executor under
   for (const auto& [name, count] : c.changed) {
     const std::string pass = name;
     CAPTURE(pass);
-    CHECK(count >= 100);
+    // Loops are made of machine code that the baseline lacks.
+    CHECK(count >= (pass == "compile" && isa() == Isa::baseline ? 0 : 100));
     CHECK(c.alone.at(pass) >= 500);
     CHECK(c.without.at(pass) >= 500);
   }

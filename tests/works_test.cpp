@@ -42,8 +42,8 @@ TEST_CASE("works: the table holds the works that are quoted, each once") {
     CHECK_MESSAGE(std::string(w.about).size() > 10, w.name);
     CHECK(find_work(w.name) == &w);
   }
-  for (const char* name : {"seed_b128", "seed_b32", "seed_b1", "seed_b8", "seed_b512", "mlp_b128", "infer1",
-                           "chain2000", "deep1m"})
+  for (const char* name : {"seed_b128", "seed_b32", "seed_b1", "seed_b8", "seed_b512", "epoch", "mlp_b128",
+                           "infer1", "chain2000", "deep1m"})
     CHECK_MESSAGE(names.contains(name), name);
   CHECK(find_work("seed_b2") == nullptr);
 }
@@ -76,6 +76,7 @@ TEST_CASE("works: training begins near the loss of a guess among ten and comes d
 TEST_CASE("works: the batch that a work is named after is the one it trains on") {
   for (const char* name : {"seed_b1", "seed_b8", "seed_b32", "seed_b128", "seed_b512", "mlp_b128"})
     CHECK(std::string(name).ends_with("_b" + std::to_string(work(name).size)));
+  CHECK(work("epoch").size == 60'000);
   CHECK(work("infer1").size == 1);
   CHECK(work("chain2000").size == 2000);
   CHECK(work("deep1m").size == 1'000'000);

@@ -195,7 +195,7 @@ Command add_bench(CLI::App& app) {
       ->check(number("a number from 0 to 3600", [](double x) { return x >= 0 && x <= 3600; }));
   bench
       ->add_option("--repetitions", options->repetitions,
-                   "Repeat each work at least so often (default: 50, deep1m 5)")
+                   "Repeat each work at least so often (default: 50, epoch 3, deep1m 5)")
       ->check(number("a whole number from 1", [](double x) { return x >= 1 && x <= 1e9; }));
   add_threads(*bench, options->threads);
   bench->add_flag("--json", options->json, "One line of JSON for each work, for programs");

@@ -8,7 +8,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 from jax import lax  # noqa: E402
 
-from serve import inputs, serve, weights  # noqa: E402
+from serve import epoch, inputs, serve, weights  # noqa: E402
 
 
 def logits_of(x, parameters):
@@ -54,12 +54,12 @@ def start(work):
     zeros = [[jnp.zeros_like(p) for p in parameters] for _ in range(2)]
     state = (parameters, *zeros, jnp.float32(0))
 
-    def step():
+    def step(x, y):
         nonlocal state
         state, loss = jitted(state, x, y)
         return float(loss)
 
-    return step
+    return epoch(step) if work == "epoch" else lambda: step(x, y)
 
 
 serve(jax.__version__, start)

@@ -6,7 +6,7 @@ import sys
 import torch
 from torch import nn
 
-from serve import EIGHT, inputs, serve, weights
+from serve import EIGHT, epoch, inputs, serve, weights
 
 mode = sys.argv[1]
 torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -35,10 +35,16 @@ def start(work):
     if mode == "channels_last" and name != "seed":
         return None
     net, x, y = network(name), torch.from_numpy(images), torch.from_numpy(labels)
-    if name == "seed":
-        x = x.permute(0, 3, 1, 2).contiguous()
     if mode == "channels_last":
-        net, x = net.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
+        net = net.to(memory_format=torch.channels_last)
+
+    def laid_out(x):
+        if name != "seed":
+            return x
+        layout = torch.channels_last if mode == "channels_last" else torch.contiguous_format
+        return x.permute(0, 3, 1, 2).contiguous(memory_format=layout)
+
+    x = laid_out(x)
 
     if work == "infer1":
         forward = torch.compile(net) if mode == "compiled" else net
@@ -57,14 +63,16 @@ def start(work):
     if mode == "compiled":
         loss_of = torch.compile(loss_of)
 
-    def step():
+    def step(x, y):
         adam.zero_grad()
         loss = loss_of(x, y)
         loss.backward()
         adam.step()
         return loss.item()
 
-    return step
+    if work == "epoch":
+        return epoch(lambda x, y: step(laid_out(torch.from_numpy(x)), torch.from_numpy(y)))
+    return lambda: step(x, y)
 
 
 def chain():

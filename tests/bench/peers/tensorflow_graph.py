@@ -6,7 +6,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 import tensorflow as tf  # noqa: E402
 
-from serve import EIGHT, inputs, serve, weights  # noqa: E402
+from serve import EIGHT, epoch, inputs, serve, weights  # noqa: E402
 
 threads = len(os.sched_getaffinity(0))
 tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -55,6 +55,8 @@ def start(work):
                 beta2=0.999, epsilon=1e-8, grad=g)
         return loss
 
+    if work == "epoch":
+        return epoch(lambda x, y: train(tf.constant(x), tf.constant(y)).numpy())
     return lambda: train(x, y).numpy()
 
 
