@@ -50,6 +50,18 @@ std::string scaled(double x, const char* unit) {
 
 }  // namespace
 
+std::string algorithm_text(const Plan& plan, const PlanCall& call) {
+  if (!call.op || !call.op->algorithm) return "";
+  std::vector<View> views;  // without data
+  for (std::uint32_t k = 0; k <= call.inputs; ++k) {
+    const PlanOperand& o = plan.operands[call.operands + k];
+    views.push_back({nullptr, {o.dtype, shape_of(o.shape)}, plan.layouts[o.layout]});
+  }
+  return fmt::format(
+      " [{}]",
+      call.op->algorithm({.in = {views.data(), call.inputs}, .out = views.back(), .attrs = call.attributes}));
+}
+
 std::vector<std::uint32_t> calls_of(const Plan& plan, const PlanStep& step) {
   std::vector<std::uint32_t> calls;
   const auto append = [&](const PlanStep& s) {
@@ -67,7 +79,8 @@ std::string name_of(const Plan& plan, const PlanStep& step) {
   for (std::uint32_t k = 0; step.rows > 0 && k < step.count; ++k)
     text += (k ? "; " : "") + name_of(plan, plan.parts[step.first + k]);
   if (step.rows > 0) return text;
-  if (step.head != no_index) text = call_name(plan.calls[step.head]);
+  if (step.head != no_index)
+    text = call_name(plan.calls[step.head]) + algorithm_text(plan, plan.calls[step.head]);
   if (step.head != no_index && step.count > 0) text += " + ";
   text += names(plan, step.first, step.count);
   return step.fold == no_index ? text : fmt::format("{} into {}", text, call_name(plan.calls[step.fold]));

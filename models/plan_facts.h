@@ -8,11 +8,15 @@
 
 namespace opgrad {
 
+// " [winograd 2x2]" where the record says which of several algorithms its kernel takes (Op::algorithm), else
+// "".
+std::string algorithm_text(const Plan& plan, const PlanCall& call);
+
 // All calls of a step, in the order in which each element meets them.
 std::vector<std::uint32_t> calls_of(const Plan& plan, const PlanStep& step);
 
-// "conv2d + add, relu" for a kernel and the group on its pieces, "multiply, add x2" for a tile group, the
-// parts of a row group with "; " between.
+// "conv2d [direct] + add, relu" for a kernel and the group on its pieces, "multiply, add x2" for a tile
+// group, the parts of a row group with "; " between.
 std::string name_of(const Plan& plan, const PlanStep& step);
 
 double flops_of(const Plan& plan, const PlanStep& step);

@@ -107,7 +107,7 @@ class Listing {
     const PlanOperand& out = plan_.operands[call.operands + call.inputs];
     if (call.op) {
       views_before(call.item);
-      return value(name, call.item, where(out.base));
+      return value(name, call.item, where(out.base), algorithm_text(plan_, call));
     }
     const Item& item = p_.items[call.item];
     lines_.push_back({name, fmt::format("a dense copy of %{}", call.item),
@@ -123,7 +123,8 @@ class Listing {
     if (next_ < p_.order.size()) ++next_;
   }
 
-  void value(const std::string& name, std::uint32_t i, const std::string& place) {
+  void value(const std::string& name, std::uint32_t i, const std::string& place,
+             const std::string& algorithm = "") {
     const Item& item = p_.items[i];
     const std::string type = to_string(Type{item.dtype, shape_of(item.shape)});
     std::string words = to_text(p_, i, i + 1);  // "%3 = sum(%2; axes=[0]) f32[8]\n"
@@ -134,6 +135,7 @@ class Listing {
       words.resize(item.count > 0 ? begin - 2 : begin);
       words += ')';
     }
+    if (!algorithm.empty()) more = fmt::format("{}{}{}", algorithm.substr(1), more.empty() ? "" : " ", more);
     if (!outputs_[i].empty()) more = fmt::format("-> {}{}{}", outputs_[i], more.empty() ? "" : "  ", more);
     const bool memory = item.kind == ItemKind::slot || item.kind == ItemKind::constant || !place.empty();
     lines_.push_back({name, words, type, memory ? bytes_text(static_cast<double>(p_.bytes_of(item))) : "",

@@ -178,6 +178,16 @@ void prepare_kernels(const KernelArgs& k) {
   });
 }
 
+// Which operands are x, w and y, counted from 0 with the result last, differs.
+template <ConvDirection direction, int x, int w, int y>
+const char* algorithm(const KernelArgs& k) {
+  const auto shape = [&](int i) {
+    return i == 2 ? k.out.shape() : k.in[static_cast<std::size_t>(i)].shape();
+  };
+  return conv2d_choice(direction, sizes_of(shape(x), shape(w), shape(y), k.attributes<Conv2DAttributes>()),
+                       k.out.dtype());
+}
+
 // With one kernel for all, an image meets no other.
 std::uint64_t images_apart(const void* attributes, const Shape&) {
   return static_cast<const Conv2DAttributes*>(attributes)->examples ? 0 : 1;
@@ -277,7 +287,8 @@ constinit const Op records::conv2d_op{
                                                                     apart(y, examples))
                                              : Tensor()};
                     },
-                    lift}};
+                    lift},
+    .algorithm = algorithm<ConvDirection::forward, 0, 1, 2>};
 
 constinit const Op records::conv2d_kernel_gradient_op{
     .name = "conv2d_kernel_gradient",
@@ -308,7 +319,8 @@ constinit const Op records::conv2d_kernel_gradient_op{
     .attributes = &attribute_info<Conv2DAttributes>,
     .workspace = kernel_gradient_bytes,
     .over_rows = {gradient_part, kernel_gradient_bytes, gradient_parts, gradient_of_parts},
-    .per_example = {.lift = lift}};
+    .per_example = {.lift = lift},
+    .algorithm = algorithm<ConvDirection::kernel_gradient, 0, 2, 1>};
 
 constinit const Op records::conv2d_input_gradient_op{
     .name = "conv2d_input_gradient",
@@ -351,7 +363,8 @@ constinit const Op records::conv2d_input_gradient_op{
                                                                     apart(y, examples))
                                              : Tensor()};
                     },
-                    lift}};
+                    lift},
+    .algorithm = algorithm<ConvDirection::input_gradient, 2, 1, 0>};
 
 // ------------------------------------------------------------------------------------------------ public
 // functions

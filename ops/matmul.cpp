@@ -72,6 +72,7 @@ struct Matrices {
   std::int64_t batch_stride = 0;
   BufferRef copy;
 
+  Matrices() = default;
   explicit Matrices(const View& v) {
     if (take(v)) return;
     copy = allocate(static_cast<std::size_t>(v.numel()) * sizeof(T));
@@ -83,8 +84,8 @@ struct Matrices {
     return {first.data + b * batch_stride, first.ld, first.transposed};
   }
 
- private:
-  // The stride of an axis of one element means nothing; a distance must span its row.
+  // In place, if that can be. The stride of an axis of one element means nothing; a distance must span its
+  // row.
   bool take(const View& v) {
     batch_stride = v.shape().rank() == 3 ? v.strides[0] : 0;
     const int row = v.shape().rank() - 2, column = row + 1;
@@ -162,6 +163,19 @@ void matmul_of(const KernelArgs& k) {
       if (k.finished) (*k.finished)(i * m * n, (i + 1) * m * n);
     }
   });
+}
+
+// What is copied first is not transposed any more.
+const char* matmul_algorithm(const KernelArgs& k) {
+  const Shape& out = k.out.shape();
+  const std::int64_t m = out[out.rank() - 2], n = out[out.rank() - 1],
+                     depth = k.in[0].shape()[out.rank() - 1];
+  const auto transposed = [&](const View& v) {
+    Matrices<float> matrices;
+    return matrices.take(v) && matrices.first.transposed;
+  };
+  if (depth == 1 && !transposed(k.in[1])) return "outer product";
+  return gemm_choice(m, n, depth, transposed(k.in[0]), transposed(k.in[1]), k.out.dtype());
 }
 
 // [examples * g, ...] as [examples, g, ...].
@@ -266,7 +280,8 @@ constinit const Op records::matmul_op{
                  matmul(zeros({2, 3}), zeros({3, 2}, DType::f64));
                }}};
         },
-    .per_example = {matmul_by_example, lift_matmul}};
+    .per_example = {matmul_by_example, lift_matmul},
+    .algorithm = matmul_algorithm};
 
 Tensor matmul(const Operand& a, const Operand& b) {
   const Tensor left = a.tensor("matmul"), right = b.tensor("matmul");

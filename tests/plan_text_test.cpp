@@ -13,6 +13,7 @@
 #include "../models/flops.h"
 #include "../models/opgrad.h"
 #include "../models/plan_facts.h"
+#include "../ops/conv2d_kernels.h"
 #include "lines.h"
 
 using namespace opgrad;
@@ -59,6 +60,19 @@ TEST_CASE("plan text: blocks of rows are shown with their parts, in text and in 
   CHECK(contains(dot, "subgraph cluster_rows0 {\n    label=\"blocks of 2 rows\""));
 }
 
+TEST_CASE("plan text: the algorithms of kernels that have several are named") {
+  const Tensor x = data({2, 14, 14, 32}), w = data({3, 3, 32, 32}), y = data({5, 32 * 12 * 12});
+  eval(matmul(reshape(conv2d(x, w), {2, 32 * 12 * 12}), transpose(y)));
+  const std::shared_ptr<const Plan> plan = last_plan();
+  const bool before = winograd();
+  set_winograd(true);
+  CHECK(contains(plan_text(*plan), "  [winograd "));
+  CHECK(contains(plan_text(*plan), "  [B transposed in "));
+  set_winograd(false);
+  CHECK(contains(plan_text(*plan), "  [direct] strides="));
+  set_winograd(before);
+}
+
 TEST_CASE("plan text: a copy that the planner puts in is shown") {
   const Tensor x = data({4, 5});
   eval(reshape(transpose(x), {20}));
@@ -78,7 +92,7 @@ TEST_CASE(
   eval(relu(matmul(x, data({16, 8})) + 1));
   const Plan& product = *last_plan();
   REQUIRE(product.steps.size() == 1);
-  CHECK(name_of(product, product.steps[0]) == "matmul + add, relu");
+  CHECK(name_of(product, product.steps[0]) == "matmul [B in strips] + add, relu");
   CHECK(flops_of(product, product.steps[0]) == 2.0 * 64 * 16 * 8);
   // The product is written where the result will stand, and read while it is in cache.
   CHECK(bytes_of(product, product.steps[0]) == 4.0 * (64 * 16 + 16 * 8 + 64 * 8));
