@@ -1,7 +1,8 @@
 // The arithmetic of operations, counted from their shapes.
 #include "flops.h"
 
-#include "../ops/conv2d_window.h"
+#include "../ops/conv2d_checks.h"
+#include "../ops/depthwise_window.h"
 #include "../ops/records.h"
 
 namespace opgrad {
@@ -12,6 +13,12 @@ namespace {
 double convolution(const Shape& y, const Shape& w, const void* attributes) {
   const Shape one = one_kernel(w, *static_cast<const Conv2DAttributes*>(attributes));
   return 2 * static_cast<double>(y.numel()) * static_cast<double>(one[0] * one[1] * one[2]);
+}
+
+// Of a depthwise one, each channel of a pixel of y meets the window in one channel of the image.
+double depthwise_convolution(const Shape& y, const Shape& w, const void* attributes) {
+  const Shape one = one_kernel(w, *static_cast<const DepthwiseAttributes*>(attributes));
+  return 2 * static_cast<double>(y.numel()) * static_cast<double>(one[0] * one[1]);
 }
 
 }  // namespace
@@ -26,6 +33,11 @@ double flops_of(const Program& p, std::uint32_t item) {
   if (i.op == &records::conv2d_op) return convolution(result, input(1), i.attributes);
   if (i.op == &records::conv2d_kernel_gradient_op) return convolution(input(1), result, i.attributes);
   if (i.op == &records::conv2d_input_gradient_op) return convolution(input(0), input(1), i.attributes);
+  if (i.op == &records::depthwise_conv2d_op) return depthwise_convolution(result, input(1), i.attributes);
+  if (i.op == &records::depthwise_conv2d_kernel_gradient_op)
+    return depthwise_convolution(input(1), result, i.attributes);
+  if (i.op == &records::depthwise_conv2d_input_gradient_op)
+    return depthwise_convolution(input(0), input(1), i.attributes);
   return 0;
 }
 

@@ -3,6 +3,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <initializer_list>
+#include <string>
+#include <utility>
+
 namespace opgrad {
 namespace {
 
@@ -31,6 +36,36 @@ std::string image_rank_message(const Tensor& x) {
 std::string dtype_message(const Tensor& x, const Parameter& kernel) {
   return fmt::format("it was given {}, but its kernel is {}; write cast(x, DType::{})", text(x),
                      text(kernel.value()), name_of(kernel.dtype()));
+}
+
+// What is wrong with images for a convolution by a kernel, if it exists already, of this size; empty if
+// nothing is.
+std::string image_fault(const Tensor& x, const Parameter& kernel, Pixels size, Pixels dilations,
+                        Padding padding) {
+  if (x.rank() != 4) return image_rank_message(x);
+  if (kernel) {
+    if (const std::int64_t wanted = kernel.shape()[2]; wanted != x.dim(3))
+      return fmt::format("it was given {} with {} channels on the last axis, but its kernel {} takes {}{}",
+                         text(x), x.dim(3), text(kernel.value()), wanted,
+                         channels_first_hint(x.shape(), wanted));
+    if (kernel.dtype() != x.dtype()) return dtype_message(x, kernel);
+  }
+  const std::int64_t height = (size.rows - 1) * dilations.rows + 1;
+  const std::int64_t width = (size.columns - 1) * dilations.columns + 1;
+  if (padding == Padding::valid && (x.dim(1) < height || x.dim(2) < width))
+    return fmt::format(
+        "a kernel that spans {} x {} pixels does not fit into {} x {} of {}; pad with "
+        "{{.padding = Padding::same}}{}",
+        height, width, x.dim(1), x.dim(2), text(x), channels_first_hint(x.shape(), -1));
+  return "";
+}
+
+// What is wrong with the numbers that a layer was given: those below 1.
+std::string size_fault(std::initializer_list<std::pair<const char*, Pixels>> sizes) {
+  for (const auto& [what, n] : sizes)
+    if (const std::int64_t least = std::min(n.rows, n.columns); least < 1)
+      return fmt::format("{} is {}, but must be at least 1", what, least);
+  return "";
 }
 
 }  // namespace
@@ -63,32 +98,20 @@ Tensor Dense::forward(const Tensor& x) const {
 
 Conv2D::Conv2D(std::int64_t filters, Pixels kernel_size, Activation activation, Conv2DOptions options)
     : filters_(filters), size_(kernel_size), activation_(std::move(activation)), options_(options) {
-  const auto positive = [&](const char* what, std::int64_t n) {
-    if (n < 1) fail(fmt::format("{} is {}, but must be at least 1", what, n));
-  };
-  positive("filters", filters);
-  for (const std::int64_t n : {size_.rows, size_.columns}) positive("kernel_size", n);
-  for (const std::int64_t n : {options_.strides.rows, options_.strides.columns}) positive("strides", n);
-  for (const std::int64_t n : {options_.dilations.rows, options_.dilations.columns}) positive("dilations", n);
+  if (const std::string fault = size_fault({{"filters", filters},
+                                            {"kernel_size", size_},
+                                            {"strides", options_.strides},
+                                            {"dilations", options_.dilations}});
+      !fault.empty())
+    fail(fault);
 }
 
 Tensor Conv2D::forward(const Tensor& x) const {
-  if (x.rank() != 4) fail(image_rank_message(x));
+  if (const std::string fault =
+          image_fault(x, existing("kernel"), size_, options_.dilations, options_.padding);
+      !fault.empty())
+    fail(fault);
   const std::int64_t channels = x.dim(3);
-  if (const Parameter kernel = existing("kernel")) {
-    if (const std::int64_t wanted = kernel.shape()[2]; wanted != channels)
-      fail(fmt::format("it was given {} with {} channels on the last axis, but its kernel {} takes {}{}",
-                       text(x), channels, text(kernel.value()), wanted,
-                       channels_first_hint(x.shape(), wanted)));
-    if (kernel.dtype() != x.dtype()) fail(dtype_message(x, kernel));
-  }
-  const std::int64_t height = (size_.rows - 1) * options_.dilations.rows + 1;
-  const std::int64_t width = (size_.columns - 1) * options_.dilations.columns + 1;
-  if (options_.padding == Padding::valid && (x.dim(1) < height || x.dim(2) < width))
-    fail(
-        fmt::format("a kernel that spans {} x {} pixels does not fit into {} x {} of {}; pad with "
-                    "{{.padding = Padding::same}}{}",
-                    height, width, x.dim(1), x.dim(2), text(x), channels_first_hint(x.shape(), -1)));
   const std::int64_t area = size_.rows * size_.columns;
   const Parameter kernel = weight("kernel", {size_.rows, size_.columns, channels, filters_}, x.dtype(),
                                   options_.kernel_initializer, area * channels, area * filters_);
@@ -97,6 +120,33 @@ Tensor Conv2D::forward(const Tensor& x) const {
                      .dilations = {options_.dilations.rows, options_.dilations.columns},
                      .padding = options_.padding});
   if (options_.use_bias) y = y + weight("bias", {filters_}, x.dtype(), Initializer::zeros);
+  return activation_(y);
+}
+
+DepthwiseConv2D::DepthwiseConv2D(Pixels kernel_size, Activation activation, DepthwiseConv2DOptions options)
+    : size_(kernel_size), activation_(std::move(activation)), options_(options) {
+  if (const std::string fault = size_fault({{"kernel_size", size_},
+                                            {"strides", options_.strides},
+                                            {"depth_multiplier", options_.depth_multiplier},
+                                            {"dilations", options_.dilations}});
+      !fault.empty())
+    fail(fault);
+}
+
+Tensor DepthwiseConv2D::forward(const Tensor& x) const {
+  if (const std::string fault =
+          image_fault(x, existing("kernel"), size_, options_.dilations, options_.padding);
+      !fault.empty())
+    fail(fault);
+  const std::int64_t channels = x.dim(3), multiplier = options_.depth_multiplier;
+  const std::int64_t area = size_.rows * size_.columns;
+  const Parameter kernel = weight("kernel", {size_.rows, size_.columns, channels, multiplier}, x.dtype(),
+                                  options_.kernel_initializer, area * channels, area * multiplier);
+  Tensor y = depthwise_conv2d(x, kernel,
+                              {.strides = {options_.strides.rows, options_.strides.columns},
+                               .dilations = {options_.dilations.rows, options_.dilations.columns},
+                               .padding = options_.padding});
+  if (options_.use_bias) y = y + weight("bias", {channels * multiplier}, x.dtype(), Initializer::zeros);
   return activation_(y);
 }
 

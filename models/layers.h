@@ -1,4 +1,5 @@
-// The layers, with Keras's names and defaults, except that the activation is the third argument of Conv2D.
+// The layers, with Keras's names and defaults, except that the activation is the third argument of Conv2D
+// and the second of DepthwiseConv2D.
 // Sizes of inputs are inferred at the first use and fixed from then on. Images are [batch, rows, columns,
 // channels].
 #pragma once
@@ -74,6 +75,30 @@ class Conv2D : public Layer<Conv2D> {
   Pixels size_;
   Activation activation_;
   Conv2DOptions options_;
+};
+
+// activation(depthwise_conv2d(x, kernel) + bias): [batch, rows, columns, in] -> [batch, rows', columns', in
+// depth_multiplier], each channel by itself; rows' as in Conv2D. Parameters kernel [height, width, in,
+// depth_multiplier], bias [in depth_multiplier]. The fans of initial values are those of Conv2D with that
+// kernel, as in Keras.
+struct DepthwiseConv2DOptions {
+  Pixels strides = 1;
+  Padding padding = Padding::valid;
+  std::int64_t depth_multiplier = 1;
+  Pixels dilations = 1;
+  bool use_bias = true;
+  Initializer kernel_initializer = Initializer::glorot_uniform;
+};
+class DepthwiseConv2D : public Layer<DepthwiseConv2D> {
+ public:
+  explicit DepthwiseConv2D(Pixels kernel_size, Activation activation = {},
+                           DepthwiseConv2DOptions options = {});
+  Tensor forward(const Tensor& x) const;
+
+ private:
+  Pixels size_;
+  Activation activation_;
+  DepthwiseConv2DOptions options_;
 };
 
 // The greatest of each window; strides are the window's size unless given. Incomplete windows are dropped.

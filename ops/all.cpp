@@ -21,6 +21,8 @@ constexpr const Op* movement[] = {&reshape_op, &permute_op, &broadcast_to_op, &f
 constexpr const Op* slice[] = {&slice_op, &pad_op, &concatenate_op};
 constexpr const Op* gather[] = {&gather_op, &scatter_add_op, &take_along_op, &add_along_op, &one_hot_op};
 constexpr const Op* conv2d[] = {&conv2d_op, &conv2d_kernel_gradient_op, &conv2d_input_gradient_op};
+constexpr const Op* depthwise[] = {&depthwise_conv2d_op, &depthwise_conv2d_kernel_gradient_op,
+                                   &depthwise_conv2d_input_gradient_op};
 constexpr const Op* pool2d[] = {&max_pool2d_op, &max_pool2d_gradient_op, &max_pool2d_pick_op};
 constexpr const Op* random[] = {&random_uniform_op, &random_normal_op};
 constexpr const Op* custom_gradient[] = {&custom_gradient_op};
@@ -44,6 +46,7 @@ bool register_builtin_ops() {
     add(slice);
     add(gather);
     add(conv2d);
+    add(depthwise);
     add(pool2d);
     add(random);
     add(custom_gradient);

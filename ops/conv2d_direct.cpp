@@ -1,12 +1,11 @@
-// Forward and input gradient are one thing here: a correlation whose outputs may form lattices. With stride s
-// the gradient of x at k takes the taps m for which k + top - m*dilation is a multiple of s, which are the
-// same for all k of one remainder: s lattices an axis, each a correlation of stride 1 with some of the taps.
+// Forward and input gradient by tiles, along the lattices of their outputs.
 #include "conv2d_direct.h"
 
 #include <cstring>
 #include <vector>
 
 #include "conv2d_boxes.h"
+#include "conv2d_lattices.h"
 #include "conv2d_source.h"
 #include "conv2d_tiles.h"
 
@@ -14,47 +13,6 @@ namespace opgrad {
 namespace {
 
 using Size = std::int64_t;
-
-// Outputs first, first + distance, ... along one axis; the i-th of them reads inputs i*step + offsets[t],
-// offsets rising, with the kernel's taps[t].
-struct Lattice {
-  Size first;
-  std::vector<Size> taps, offsets;
-};
-struct Lattices {
-  Size step = 1, distance = 1;
-  std::vector<Lattice> all;
-};
-
-Lattices forward_lattices(Size taps, Size stride, Size dilation, Size pad) {
-  Lattices l{stride, 1, {{0, {}, {}}}};
-  for (Size t = 0; t < taps; ++t) {
-    l.all[0].taps.push_back(t);
-    l.all[0].offsets.push_back(t * dilation - pad);
-  }
-  return l;
-}
-Lattices gradient_lattices(Size taps, Size stride, Size dilation, Size pad, Size outputs) {
-  Lattices l{1, stride, {}};
-  for (Size first = 0; first < std::min(stride, outputs); ++first) {
-    Lattice one{first, {}, {}};
-    for (Size t = taps - 1; t >= 0; --t)
-      if (const Size from = first + pad - t * dilation; from % stride == 0) {
-        one.taps.push_back(t);
-        one.offsets.push_back(from / stride);
-      }
-    l.all.push_back(std::move(one));
-  }
-  return l;
-}
-
-// The points of a lattice that are outputs in [from, to).
-Range points(const Lattices& l, const Lattice& one, Size from, Size to) {
-  const auto before = [&](Size output) {
-    return output <= one.first ? 0 : divide_up(output - one.first, l.distance);
-  };
-  return {before(from), before(to)};
-}
 
 template <class T>
 struct Correlation {

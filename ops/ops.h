@@ -142,6 +142,14 @@ Tensor conv2d_kernel_gradient(const Operand& input, const Operand& delta, const 
                               const Window& window = {});
 Tensor conv2d_input_gradient(const Operand& delta, const Operand& kernel, const Shape& input_shape,
                              const Window& window = {});
+// Each channel by itself, with kernels [kh, kw, in, multiplier] (ops/depthwise.cpp): y[b, i, j, c*multiplier
+// + q] = sum over m, n of x[b, i*s + m*d - top, j*s + n*d - left, c] w[m, n, c, q], channels in the order of
+// Keras and TensorFlow. Its derivatives, as those of conv2d.
+Tensor depthwise_conv2d(const Operand& input, const Operand& kernel, const Window& window = {});
+Tensor depthwise_conv2d_kernel_gradient(const Operand& input, const Operand& delta, const Shape& kernel_shape,
+                                        const Window& window = {});
+Tensor depthwise_conv2d_input_gradient(const Operand& delta, const Operand& kernel, const Shape& input_shape,
+                                       const Window& window = {});
 // The lecture's operators on one-channel images [rows, columns], "valid": correlate2d slides the kernel,
 // convolve2d the kernel turned by 180 degrees. full = true pads by the kernel's size less one.
 Tensor correlate2d(const Operand& image, const Operand& kernel, bool full = false);

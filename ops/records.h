@@ -38,6 +38,8 @@ extern const Op take_along_op, add_along_op;
 extern const Op one_hot_op;
 // conv2d.cpp
 extern const Op conv2d_op, conv2d_kernel_gradient_op, conv2d_input_gradient_op;
+// depthwise.cpp
+extern const Op depthwise_conv2d_op, depthwise_conv2d_kernel_gradient_op, depthwise_conv2d_input_gradient_op;
 // pool2d.cpp
 extern const Op max_pool2d_op, max_pool2d_gradient_op, max_pool2d_pick_op;
 // random.cpp

@@ -92,9 +92,11 @@ std::vector<Template> find_templates() {
 
 const char* name_of(What what) {
   constexpr const char* names[] = {
-      "leaf",    "parameter", "alias",   "number",      "slot",   "example", "node",        "cast",
-      "reshape", "broadcast", "permute", "flip",        "slice",  "pad",     "concatenate", "sum",
-      "max",     "mean",      "softmax", "log_softmax", "matmul", "gather",  "conv2d",      "max_pool2d"};
+      "leaf",      "parameter",   "alias",       "number",    "slot",    "example",
+      "node",      "cast",        "reshape",     "broadcast", "permute", "flip",
+      "slice",     "pad",         "concatenate", "sum",       "max",     "mean",
+      "softmax",   "log_softmax", "matmul",      "gather",    "conv2d",  "depthwise_conv2d",
+      "max_pool2d"};
   return names[static_cast<std::size_t>(what)];
 }
 
@@ -170,6 +172,8 @@ Tensor make(const Record& r, std::span<const Tensor> earlier) {
       return max_pool2d(in[0], {2, 2}, {r.a[0], r.a[0]});
     case What::conv2d:
       return conv2d(in[0], in[1], {.padding = r.a[0] ? Padding::same : Padding::valid});
+    case What::depthwise_conv2d:
+      return depthwise_conv2d(in[0], in[1], {.padding = r.a[0] ? Padding::same : Padding::valid});
   }
   return {};
 }

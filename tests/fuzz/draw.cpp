@@ -173,13 +173,15 @@ class Drawing : Operands {
 
   // A convolution, and now and then what follows it in a network.
   Id layer() {
+    const bool depthwise = random_.chance(0.3);
     const std::int64_t channels = random_.between(1, 3), k = random_.between(1, 3),
-                       filters = random_.between(1, 4);
+                       kernels = random_.between(1, 4), filters = depthwise ? channels * kernels : kernels;
     const Id x = random_.chance(0.5) ? leaf({main_, image(channels)}) : operand({main_, image(channels)});
-    const Id w = leaf({main_, Shape{k, k, channels, filters}}, random_.chance(0.5));
+    const Id w = leaf({main_, Shape{k, k, channels, kernels}}, random_.chance(0.5));
     if (x == none || w == none) return none;
-    Id y = add(
-        Record{.what = What::conv2d, .in = {x, w}, .a = Axes{static_cast<std::int64_t>(random_.below(2))}});
+    Id y = add(Record{.what = depthwise ? What::depthwise_conv2d : What::conv2d,
+                      .in = {x, w},
+                      .a = Axes{static_cast<std::int64_t>(random_.below(2))}});
     if (y == none || random_.chance(0.3)) return y;
     const Shape shape = values_[y].shape();
     if (random_.chance(0.7))

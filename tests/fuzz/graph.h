@@ -33,6 +33,7 @@ enum class What : std::uint8_t {
   matmul,
   gather,
   conv2d,
+  depthwise_conv2d,
   pool
 };
 
