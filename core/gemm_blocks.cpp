@@ -12,6 +12,18 @@
 
 namespace opgrad::detail {
 
+const GemmKernels& gemm_kernels() {
+  switch (isa()) {
+    case Isa::avx512:
+      return gemm_avx512;
+    case Isa::avx2:
+      return gemm_avx2;
+    case Isa::baseline:
+      break;
+  }
+  return gemm_baseline;
+}
+
 namespace {
 
 using std::int64_t;
@@ -27,21 +39,9 @@ constexpr std::size_t most_counters = 64;
 
 int64_t pieces(int64_t n, int64_t most) { return (n + most - 1) / most; }
 
-const GemmKernels& kernels() {
-  switch (isa()) {
-    case Isa::avx512:
-      return gemm_avx512;
-    case Isa::avx2:
-      return gemm_avx2;
-    case Isa::baseline:
-      break;
-  }
-  return gemm_baseline;
-}
-
 // So few rows meet a transposed B while it is turned round in registers.
 bool turns_in_registers(int64_t rows, bool a_transposed, bool b_transposed) {
-  return b_transposed && !a_transposed && rows <= kernels().few_rows;
+  return b_transposed && !a_transposed && rows <= gemm_kernels().few_rows;
 }
 
 // strip[l * width + j] = b[l * ld + j] for j < columns <= width; 0 beyond.
@@ -76,7 +76,7 @@ void fill_zeros(const FloatProduct& p, int64_t i0, int64_t i1, int64_t j0, int64
 // rows meet it, so that the others find it in the first cache.
 void run_block(const FloatProduct& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
   if (p.k == 0 && !p.add) fill_zeros(p, i0, i1, j0, j1);
-  const GemmKernels& g = kernels();
+  const GemmKernels& g = gemm_kernels();
   alignas(64) float strips[most_depth * widest_strip];
   // Rows at a distance of 4096 bytes meet in one place of the first cache, which has room for 8 and more.
   const bool meet = !p.a.transposed && p.a.ld % 1024 == 0;

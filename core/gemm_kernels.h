@@ -69,6 +69,7 @@ struct GemmKernels {
 
 inline constexpr int wide_vectors = 8;
 extern const GemmKernels gemm_baseline, gemm_avx2, gemm_avx512;
+const GemmKernels& gemm_kernels();  // those of the instructions in use
 
 // What a kernel does beside its sums.
 enum class Beside { nothing, copy, fetch };

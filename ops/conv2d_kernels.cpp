@@ -34,16 +34,20 @@ std::atomic<bool>& winograd_switch() {
   return on;
 }
 
-// Where it wins (tests/bench/README.md): few tiles an image do not repay the transformed kernels.
-bool winograd_wins(ConvDirection direction, const ConvSizes& s, DType dtype) {
-  if (dtype != DType::f32 || !winograd_fits(s)) return false;
+// The side of Winograd's tiles, 2 or 4, where it wins (tests/bench/README.md), else 0: few tiles an image do
+// not repay the transformed kernels. Greater tiles save less where much of the last ones is left over, and
+// their kernels have to stay in the cache that threads share.
+int winning_side(ConvDirection direction, const ConvSizes& s, DType dtype) {
+  constexpr Size most_kernels = 256 * 256;
+  if (dtype != DType::f32 || !winograd_fits(s)) return 0;
   const bool input = direction == ConvDirection::input_gradient;
   const Size rows = input ? s.rows : s.out_rows, columns = input ? s.columns : s.out_columns;
-  if (direction == ConvDirection::kernel_gradient) return true;
-  return rows * columns >= 64 && std::max(s.in, s.out) >= 32;
+  if (direction != ConvDirection::kernel_gradient && rows * columns < 36) return 0;
+  const Size products = winograd_products(direction, s, 4), of_smaller = winograd_products(direction, s, 2);
+  return 5 * products < 4 * of_smaller && s.in * s.out <= most_kernels ? 4 : 2;
 }
-bool by_winograd(ConvDirection direction, const ConvSizes& s, DType dtype) {
-  return winograd_wins(direction, s, dtype) && winograd();
+int winograd_side(ConvDirection direction, const ConvSizes& s, DType dtype) {
+  return winograd() ? winning_side(direction, s, dtype) : 0;
 }
 
 // A kernel of one pixel sees neighbouring lines, and images, as one line.
@@ -72,7 +76,7 @@ void set_winograd(bool on) { winograd_switch().store(on, std::memory_order_relax
 bool winograd() { return winograd_switch().load(std::memory_order_relaxed); }
 
 const char* conv2d_choice(ConvDirection direction, const ConvSizes& s, DType dtype) {
-  if (by_winograd(direction, s, dtype)) return "winograd 2x2";
+  if (const int side = winograd_side(direction, s, dtype)) return side == 4 ? "winograd 4x4" : "winograd 2x2";
   return direction == ConvDirection::input_gradient && fold_fits(s) ? "few channels" : "direct";
 }
 
@@ -82,8 +86,8 @@ void convolve_forward(const ConvSizes& s, const T* x, const T* w, T* y, [[maybe_
   const Size size = s.pixels() * s.out;
   if (size == 0 || s.in == 0) return zeros(y, size, finished);
   if constexpr (std::is_same_v<T, float>)
-    if (by_winograd(ConvDirection::forward, s, DType::f32))
-      return winograd_forward(s, x, w, y, prepared, finished);
+    if (const int side = winograd_side(ConvDirection::forward, s, DType::f32))
+      return winograd_forward(s, side, x, w, y, prepared, finished);
   direct_forward(one_line(s), x, w, y, finished);
 }
 
@@ -91,8 +95,8 @@ template <class T>
 void convolve_kernel_gradient(const ConvSizes& s, const T* x, const T* delta, T* w, T* workspace) {
   if (s.kernel_size() == 0 || s.pixels() == 0) return zeros(w, s.kernel_size(), nullptr);
   if constexpr (std::is_same_v<T, float>)
-    if (by_winograd(ConvDirection::kernel_gradient, s, DType::f32))
-      return winograd_kernel_gradient(s, x, delta, w, workspace);
+    if (const int side = winograd_side(ConvDirection::kernel_gradient, s, DType::f32))
+      return winograd_kernel_gradient(s, side, x, delta, w, workspace);
   direct_kernel_gradient(s, x, delta, w, workspace);
 }
 
@@ -102,8 +106,8 @@ void convolve_input_gradient(const ConvSizes& s, const T* delta, const T* w, T* 
   const Size size = s.batch * s.rows * s.columns * s.in;
   if (size == 0 || s.pixels() * s.out == 0) return zeros(x, size, finished);
   if constexpr (std::is_same_v<T, float>)
-    if (by_winograd(ConvDirection::input_gradient, s, DType::f32))
-      return winograd_input_gradient(s, delta, w, x, prepared, finished);
+    if (const int side = winograd_side(ConvDirection::input_gradient, s, DType::f32))
+      return winograd_input_gradient(s, side, delta, w, x, prepared, finished);
   if (fold_fits(s)) return fold_input_gradient(s, delta, w, x, finished);
   direct_input_gradient(one_line(s), delta, w, x, finished);
 }
@@ -111,28 +115,31 @@ void convolve_input_gradient(const ConvSizes& s, const T* delta, const T* w, T* 
 std::size_t kernel_gradient_workspace(const ConvSizes& s, DType dtype) {
   if (s.kernel_size() == 0 || s.pixels() == 0) return 0;
   const std::size_t direct = direct_gradient_workspace(s, size_of(dtype));
-  return dtype == DType::f32 && winograd_fits(s) ? std::max(direct, winograd_gradient_workspace(s)) : direct;
+  const int side = winning_side(ConvDirection::kernel_gradient, s, dtype);
+  return side ? std::max(direct, winograd_gradient_workspace(s, side)) : direct;
 }
 
 // Transformed sums are as large as a kernel and more, so Winograd's way has few parts.
 Size kernel_gradient_part_images(const ConvSizes& s, DType dtype) {
-  if (s.kernel_size() == 0 || s.pixels() == 0 || winograd_wins(ConvDirection::kernel_gradient, s, dtype))
+  if (s.kernel_size() == 0 || s.pixels() == 0 || winning_side(ConvDirection::kernel_gradient, s, dtype))
     return 0;
   return direct_gradient_part_images(s, size_of(dtype));
 }
 
 std::size_t prepared_bytes(ConvDirection direction, const ConvSizes& s, DType dtype) {
-  if (s.kernel_size() == 0 || s.pixels() == 0 || !winograd_wins(direction, s, dtype)) return 0;
-  return direction == ConvDirection::forward ? winograd_workspace(s.in, s.out)
-                                             : winograd_workspace(s.out, s.in);
+  if (s.kernel_size() == 0 || s.pixels() == 0) return 0;
+  const int side = winning_side(direction, s, dtype);
+  if (!side) return 0;
+  return direction == ConvDirection::forward ? winograd_workspace(side, s.in, s.out)
+                                             : winograd_workspace(side, s.out, s.in);
 }
 
 template <class T>
 void prepare_convolution(ConvDirection direction, const ConvSizes& s, const T* w, T* prepared) {
   if constexpr (std::is_same_v<T, float>)
-    if (by_winograd(direction, s, DType::f32))
+    if (const int side = winograd_side(direction, s, DType::f32))
       (direction == ConvDirection::forward ? winograd_prepare_forward : winograd_prepare_input_gradient)(
-          s, w, prepared);
+          s, side, w, prepared);
 }
 
 template void convolve_forward(const ConvSizes&, const float*, const float*, float*, const float*,

@@ -29,9 +29,9 @@ struct ConvSizes {
 // y from x and w; w's gradient from x and y's; x's gradient from y's and w. T is float or double. Nothing
 // overlaps. The first and last give an image the same bits whatever images stand beside it, and tell
 // `finished` (null: nobody) of runs of whole pixels of some 64 to 160 KiB. The middle one needs
-// kernel_gradient_workspace bytes: at most 8 MiB, or one kernel (Winograd: 16/9 of it) with its channels
+// kernel_gradient_workspace bytes: at most 8 MiB, or one kernel (Winograd: 4 times it) with its channels
 // rounded up to 64 bytes. Sums are fused (one rounding a product) with AVX2 and AVX-512, whose bits are
-// equal, and not in the baseline. Each thread keeps buffers: of a kernel in the order of use (16/9 of it),
+// equal, and not in the baseline. Each thread keeps buffers: of a kernel in the order of use (4 times it),
 // and of a box of pixels, some hundred KiB.
 template <class T>
 void convolve_forward(const ConvSizes&, const T* x, const T* w, T* y, const T* prepared,
@@ -49,7 +49,8 @@ std::int64_t kernel_gradient_part_images(const ConvSizes&, DType dtype);
 
 // Whether f32 convolutions with 3x3 kernels may use Winograd's algorithm where it is the faster one: at first
 // yes, unless the environment variable OPGRAD_WINOGRAD is 0 (UserError when it is neither 0 nor 1). It has
-// other roundings than the plain sum. For all threads; not while a convolution runs.
+// other roundings than the plain sum, up to six times as large (conv2d_winograd.h). For all threads; not
+// while a convolution runs.
 void set_winograd(bool on);
 bool winograd();
 
@@ -60,8 +61,9 @@ std::size_t prepared_bytes(ConvDirection direction, const ConvSizes& s, DType dt
 template <class T>
 void prepare_convolution(ConvDirection direction, const ConvSizes& s, const T* w, T* prepared);
 
-// The algorithm that a convolution uses: "direct", "winograd 2x2" or "few channels" (of an input whose
-// gradient is sought). A function of the sizes of one image, the dtype and the switch alone.
+// The algorithm that a convolution uses: "direct", "winograd 2x2", "winograd 4x4" (outputs of a tile), or
+// "few channels" (of an input whose gradient is sought). A function of the sizes of one image, the dtype and
+// the switch alone.
 const char* conv2d_choice(ConvDirection direction, const ConvSizes& s, DType dtype);
 
 }  // namespace opgrad

@@ -30,7 +30,8 @@ struct Forward {
       const ForwardTiles<T> a = *given;
       const T* first = a.x;
       T* y = a.y;
-      for (Size tile = 0; tile < a.tiles; ++tile, first += height * a.step, y += height * a.y_step) {
+      for (Size tile = 0; tile < a.tiles;
+           ++tile, first += height * a.step + a.x_gap, y += height * a.y_step + a.y_gap) {
         Pack<T, N> sum[height][packs];
 #pragma GCC unroll 16
         for (int p = 0; p < height; ++p)

@@ -26,7 +26,8 @@ struct ForwardTiles {
   std::int64_t last;    // where the last vector goes in y; it may overlap the one before
   std::int64_t lanes;   // of the last vector; less than all only where it is the only one
   std::int64_t tiles;
-  std::int64_t w_tile = 0;  // elements from the w of one tile to that of the next
+  // Elements from the w of one tile to that of the next, and that lie unused between the pixels of two tiles.
+  std::int64_t w_tile = 0, x_gap = 0, y_gap = 0;
 };
 template <class T>
 using ForwardFunction = void (*)(const ForwardTiles<T>*);

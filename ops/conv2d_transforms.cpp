@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "conv2d_lines.h"
 #include "vectors.h"
 
 namespace opgrad {
@@ -11,45 +12,35 @@ namespace {
 using Size = std::int64_t;
 using kernel::Pack;
 
-// One direction of a transform: columns of the matrix, each from elements `apart` from one another.
-template <class P>
-[[gnu::always_inline]] inline void apply_b(P& a, P& b, P& c, P& d) {
-  const P one = b + c, two = c - b, three = b - d;
-  a = a - c;
-  b = one;
-  c = two;
-  d = three;
-}
-template <class P>
-[[gnu::always_inline]] inline void apply_a(const P& a, const P& b, const P& c, const P& d, P& y, P& z) {
-  y = (a + b) + c;
-  z = (b - c) - d;
-}
-
-// p, of which the compiler knows nothing: else it computes all sixteen addresses of a tile beforehand, for
-// which it has no registers.
+// p, of which the compiler knows nothing: else it computes all addresses of a tile beforehand, for which it
+// has no registers.
 template <class T>
 [[gnu::always_inline]] inline T* hidden(T* p) {
   asm("" : "+r"(p));
   return p;
 }
 
+template <int m>
 struct PatchInBody {
+  static constexpr int n = m + 2;
   template <int N, class Load>
-  [[gnu::always_inline]] static void transform(Load load, float* to, Size apart) {
+  [[gnu::always_inline]] static void all(Load load, float* to, Size apart) {
     using P = Pack<float, N>;
-    P d[4][4];
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) {
-      load(j, d[0][j], d[1][j], d[2][j], d[3][j]);
-      apply_b(d[0][j], d[1][j], d[2][j], d[3][j]);
+    P d[n][n];
+#pragma GCC unroll 6
+    for (int j = 0; j < n; ++j) {
+      P column[n];
+      load(j, column);
+      Line<m>::input(column);
+#pragma GCC unroll 6
+      for (int i = 0; i < n; ++i) d[i][j] = column[i];
     }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      float* row = hidden(to + 4 * i * apart);
-      apply_b(d[i][0], d[i][1], d[i][2], d[i][3]);
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) d[i][j].store(row + j * apart);
+#pragma GCC unroll 6
+    for (int i = 0; i < n; ++i) {
+      float* row = hidden(to + n * i * apart);
+      Line<m>::input(d[i]);
+#pragma GCC unroll 6
+      for (int j = 0; j < n; ++j) d[i][j].store(row + j * apart);
     }
   }
   template <int bytes>
@@ -60,33 +51,28 @@ struct PatchInBody {
     const PatchIn a = *given;
     for (Size t = 0; t < a.count; ++t) {
       const Patch p = a.tiles[t];
-      const bool inside = p.top == 0 && p.bottom == 4 && p.left == 0 && p.right == 4;
+      const bool inside = p.top == 0 && p.bottom == n && p.left == 0 && p.right == n;
       for (Size k = 0; k < a.channels; k += N) {
         const Size at = std::min(k, a.channels - N);
         float* to = a.to + t * a.step + at;
         if (inside) {
           const float* d = a.x + p.in + at;
-          transform<N>(
-              [&](int j, P& d0, P& d1, P& d2, P& d3) __attribute__((always_inline)) {
+          all<N>(
+              [&](int j, P(&column)[n]) __attribute__((always_inline)) {
                 const float* from = hidden(d + j * a.pixel);
-                d0 = P::load(from);
-                d1 = P::load(from + a.line);
-                d2 = P::load(from + 2 * a.line);
-                d3 = P::load(from + 3 * a.line);
+#pragma GCC unroll 6
+                for (int i = 0; i < n; ++i) column[i] = P::load(from + i * a.line);
               },
               to, a.apart);
         } else {
-          transform<N>(
-              [&](int j, P& d0, P& d1, P& d2, P& d3) __attribute__((always_inline)) {
+          all<N>(
+              [&](int j, P(&column)[n]) __attribute__((always_inline)) {
                 const Size from = p.in + at + j * a.pixel;
-                const bool column = j >= p.left && j < p.right;
-                const auto load = [&](int i) __attribute__((always_inline)) {
-                  return P::load(column && i >= p.top && i < p.bottom ? a.x + (from + i * a.line) : zeros);
-                };
-                d0 = load(0);
-                d1 = load(1);
-                d2 = load(2);
-                d3 = load(3);
+                const bool there = j >= p.left && j < p.right;
+#pragma GCC unroll 6
+                for (int i = 0; i < n; ++i)
+                  column[i] =
+                      P::load(there && i >= p.top && i < p.bottom ? a.x + (from + i * a.line) : zeros);
               },
               to, a.apart);
         }
@@ -95,90 +81,86 @@ struct PatchInBody {
   }
 };
 
+template <int m>
 struct PatchOutBody {
-  // y += A' m for the i-th of the products' lines, or, across, elements.
-  template <int i, class P>
-  [[gnu::always_inline]] static void add(const P& m, P& y, P& z) {
-    if constexpr (i == 0) y = m;
-    if constexpr (i == 1) z = m;
-    if constexpr (i == 1 || i == 2) y = y + m;
-    if constexpr (i >= 2) z = z - m;
-  }
+  static constexpr int n = m + 2;
   template <int N, int down, int across>
   [[gnu::always_inline]] static void all(const PatchOut& a) {
     using P = Pack<float, N>;
     for (Size t = 0; t < a.count; ++t)
       for (Size v = 0; v < a.vectors; ++v) {
         const float* from = a.m + t * a.step + v * N;
-        P rows[2][4], y[2][2];
-        const auto line = [&]<int i>(std::integral_constant<int, i>) __attribute__((always_inline)) {
-          if constexpr (i < down) {
-            const float* m = hidden(from + 4 * i * a.apart);
+        P lines[m][n];
+#pragma GCC unroll 6
+        for (int i = 0; i < down; ++i) {
+          const float* line = hidden(from + n * i * a.apart);
+          P p[n], y[m];
+#pragma GCC unroll 6
+          for (int j = 0; j < across; ++j) p[j] = P::load(line + j * a.apart);
+          Line<m>::template output<across>(p, y);
 #pragma GCC unroll 4
-            for (int j = 0; j < across; ++j) add<i>(P::load(m + j * a.apart), rows[0][j], rows[1][j]);
-          }
-        };
-        line(std::integral_constant<int, 0>());
-        line(std::integral_constant<int, 1>());
-        line(std::integral_constant<int, 2>());
-        line(std::integral_constant<int, 3>());
-#pragma GCC unroll 2
-        for (int i = 0; i < (down == 4 ? 2 : 1); ++i) {
-          add<0>(rows[i][0], y[i][0], y[i][1]);
-          if constexpr (across > 1) add<1>(rows[i][1], y[i][0], y[i][1]);
-          if constexpr (across > 1) add<2>(rows[i][2], y[i][0], y[i][1]);
-          if constexpr (across > 3) add<3>(rows[i][3], y[i][0], y[i][1]);
+          for (int j = 0; j < m; ++j) lines[j][i] = y[j];
         }
         float* to = a.y + (a.tiles[t].out + (v == a.vectors - 1 ? a.last : v * N));
-        y[0][0].store(to);
-        if constexpr (across == 4) y[0][1].store(to + a.pixel);
-        if constexpr (down == 4) y[1][0].store(to + a.line);
-        if constexpr (down == 4 && across == 4) y[1][1].store(to + a.line + a.pixel);
+#pragma GCC unroll 4
+        for (int j = 0; j < m; ++j) {
+          if (j < m - 1 + (across == n) && (across == n || j < a.columns)) {
+            P y[m];
+            Line<m>::template output<down>(lines[j], y);
+#pragma GCC unroll 4
+            for (int i = 0; i < m; ++i)
+              if (i < m - 1 + (down == n) && (down == n || i < a.rows))
+                y[i].store(to + i * a.line + j * a.pixel);
+          }
+        }
       }
   }
   template <int N, int down>
   [[gnu::always_inline]] static void any_across(const PatchOut& a) {
-    if (a.products_across == 4) return all<N, down, 4>(a);
-    if (a.products_across == 3) return all<N, down, 3>(a);
+    if (a.products_across == n) return all<N, down, n>(a);
+    if (a.products_across == n - 1) return all<N, down, n - 1>(a);
     all<N, down, 1>(a);
   }
   template <int bytes>
   [[gnu::always_inline]] static void run(const PatchOut* given) {
     constexpr int N = bytes / 4;
     const PatchOut a = *given;
-    if (a.products_down == 4) return any_across<N, 4>(a);
-    if (a.products_down == 3) return any_across<N, 3>(a);
+    if (a.products_down == n) return any_across<N, n>(a);
+    if (a.products_down == n - 1) return any_across<N, n - 1>(a);
     any_across<N, 1>(a);
   }
 };
 
+template <int m>
 struct DeltaInBody {
-  template <int N, bool two_rows, bool two_columns>
+  static constexpr int n = m + 2;
+  template <int N, bool whole>
   [[gnu::always_inline]] static void all(const DeltaIn& a) {
     using P = Pack<float, N>;
     for (Size t = 0; t < a.count; ++t)
       for (Size k = 0; k < a.channels; k += N) {
         const float* from = a.dy + (a.tiles[t].out + std::min(k, a.channels - N));
-        const P zero{typename P::V{}};
-        P d[4][2];
-        d[0][0] = P::load(from);
-        d[0][1] = d[3][0] = d[3][1] = zero;
-        if constexpr (two_columns) d[0][1] = P::load(from + a.pixel);
-        if constexpr (two_rows) d[3][0] = P::load(from + a.line);
-        if constexpr (two_rows && two_columns) d[3][1] = P::load(from + a.line + a.pixel);
-#pragma GCC unroll 2
-        for (int j = 0; j < 2; ++j) {
-          d[1][j] = d[0][j] + d[3][j];
-          d[2][j] = d[0][j] - d[3][j];
-          d[3][j] = zero - d[3][j];
-        }
+        const float* next = a.dy + (a.tiles[std::min(t + 1, a.count - 1)].out + std::min(k, a.channels - N));
+        P d[n][m];
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) {
-          float* to = hidden(a.to + (t * a.step + k + 4 * i * a.apart));
-          d[i][0].store(to);
-          (d[i][0] + d[i][1]).store(to + a.apart);
-          (d[i][0] - d[i][1]).store(to + 2 * a.apart);
-          (zero - d[i][1]).store(to + 3 * a.apart);
+        for (int j = 0; j < m; ++j) {
+          P y[m], p[n];
+#pragma GCC unroll 4
+          for (int i = 0; i < m; ++i) __builtin_prefetch(next + i * a.line + j * a.pixel);
+#pragma GCC unroll 4
+          for (int i = 0; i < m; ++i)
+            y[i] = whole || (i < a.rows && j < a.columns) ? P::load(from + i * a.line + j * a.pixel) : P(0);
+          Line<m>::delta(y, p);
+#pragma GCC unroll 6
+          for (int i = 0; i < n; ++i) d[i][j] = p[i];
+        }
+#pragma GCC unroll 6
+        for (int i = 0; i < n; ++i) {
+          float* to = hidden(a.to + (t * a.step + k + n * i * a.apart));
+          P p[n];
+          Line<m>::delta(d[i], p);
+#pragma GCC unroll 6
+          for (int j = 0; j < n; ++j) p[j].store(to + j * a.apart);
         }
       }
   }
@@ -186,103 +168,105 @@ struct DeltaInBody {
   [[gnu::always_inline]] static void run(const DeltaIn* given) {
     constexpr int N = bytes / 4;
     const DeltaIn a = *given;
-    if (a.rows == 2 && a.columns == 2) return all<N, true, true>(a);
-    if (a.rows == 2) return all<N, true, false>(a);
-    if (a.columns == 2) return all<N, false, true>(a);
-    all<N, false, false>(a);
+    if (a.rows == m && a.columns == m) return all<N, true>(a);
+    all<N, false>(a);
   }
 };
 
+template <int m>
 struct KernelInBody {
+  static constexpr int n = m + 2;
   template <int bytes>
   [[gnu::always_inline]] static void run(const KernelIn* given) {
     constexpr int N = bytes / 4;
     using P = Pack<float, N>;
     const KernelIn a = *given;
-    const P half = 0.5f;
     for (Size v = 0; v < a.vectors; ++v) {
-      P g[4][3];
+      const float* from = a.g + (v == a.vectors - 1 ? a.last : v * N);
+      P d[n][3];
 #pragma GCC unroll 3
-      for (int n = 0; n < 3; ++n) {
-        const P x = P::load(a.g + n * a.tap + v * N), y = P::load(a.g + (3 + n) * a.tap + v * N),
-                z = P::load(a.g + (6 + n) * a.tap + v * N);
-        g[0][n] = x;
-        g[1][n] = half * ((x + z) + y);
-        g[2][n] = half * ((x + z) - y);
-        g[3][n] = z;
+      for (int j = 0; j < 3; ++j) {
+        P g[3], p[n];
+#pragma GCC unroll 3
+        for (int i = 0; i < 3; ++i) g[i] = P::load(from + (3 * i + j) * a.tap);
+        Line<m>::kernel(g, p);
+#pragma GCC unroll 6
+        for (int i = 0; i < n; ++i) d[i][j] = p[i];
       }
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) {
-        float* to = a.to + 4 * i * a.apart + v * N;
-        const P x = g[i][0], y = g[i][1], z = g[i][2];
-        x.store(to);
-        (half * ((x + z) + y)).store(to + a.apart);
-        (half * ((x + z) - y)).store(to + 2 * a.apart);
-        z.store(to + 3 * a.apart);
+#pragma GCC unroll 6
+      for (int i = 0; i < n; ++i) {
+        float* to = hidden(a.to + n * i * a.apart + v * N);
+        P p[n];
+        Line<m>::kernel(d[i], p);
+#pragma GCC unroll 6
+        for (int j = 0; j < n; ++j) p[j].store(to + j * a.apart);
       }
     }
   }
 };
 
+template <int m>
 struct KernelOutBody {
+  static constexpr int n = m + 2;
   template <int bytes>
   [[gnu::always_inline]] static void run(const KernelOut* given) {
     constexpr int N = bytes / 4;
     using P = Pack<float, N>;
     const KernelOut a = *given;
-    const P half = 0.5f;
     for (Size k = 0; k < a.channels; k += N) {
-      P m[4][4];
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i)
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) {
-          const float* from = a.m + (4 * i + j) * a.apart + k;
+      P d[3][n];
+#pragma GCC unroll 6
+      for (int j = 0; j < n; ++j) {
+        P p[n], g[3];
+#pragma GCC unroll 6
+        for (int i = 0; i < n; ++i) {
+          const float* from = a.m + (n * i + j) * a.apart + k;
           P sum = P::load(from);
-          for (Size g = 1; g < a.groups; ++g) sum = sum + P::load(from + g * a.group);
-          m[i][j] = sum;
+          for (Size group = 1; group < a.groups; ++group) sum = sum + P::load(from + group * a.group);
+          p[i] = sum;
         }
-      float* to = a.g + std::min(k, a.channels - N);
-      P g[3][4];
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) {
-        const P sum = half * (m[1][j] + m[2][j]);
-        g[0][j] = m[0][j] + sum;
-        g[1][j] = half * (m[1][j] - m[2][j]);
-        g[2][j] = sum + m[3][j];
+        Line<m>::kernel_gradient(p, g);
+#pragma GCC unroll 3
+        for (int i = 0; i < 3; ++i) d[i][j] = g[i];
       }
+      float* to = a.g + std::min(k, a.channels - N);
 #pragma GCC unroll 3
       for (int i = 0; i < 3; ++i) {
-        const P sum = half * (g[i][1] + g[i][2]);
-        (g[i][0] + sum).store(to + 3 * i * a.tap);
-        (half * (g[i][1] - g[i][2])).store(to + (3 * i + 1) * a.tap);
-        (sum + g[i][3]).store(to + (3 * i + 2) * a.tap);
+        P g[3];
+        Line<m>::kernel_gradient(d[i], g);
+#pragma GCC unroll 3
+        for (int j = 0; j < 3; ++j) g[j].store(to + (3 * i + j) * a.tap);
       }
     }
   }
 };
 
+template <template <int> class Body, class Job>
+auto of_side(int side) {
+  return side == 4 ? vector_function<Body<4>, const Job*>() : vector_function<Body<2>, const Job*>();
+}
+
 }  // namespace
 
 template <>
-void (*transform())(const PatchIn*) {
-  return vector_function<PatchInBody, const PatchIn*>();
+void (*transform(int side))(const PatchIn*) {
+  return of_side<PatchInBody, PatchIn>(side);
 }
 template <>
-void (*transform())(const PatchOut*) {
-  return vector_function<PatchOutBody, const PatchOut*>();
+void (*transform(int side))(const PatchOut*) {
+  return of_side<PatchOutBody, PatchOut>(side);
 }
 template <>
-void (*transform())(const DeltaIn*) {
-  return vector_function<DeltaInBody, const DeltaIn*>();
+void (*transform(int side))(const DeltaIn*) {
+  return of_side<DeltaInBody, DeltaIn>(side);
 }
 template <>
-void (*transform())(const KernelIn*) {
-  return vector_function<KernelInBody, const KernelIn*>();
+void (*transform(int side))(const KernelIn*) {
+  return of_side<KernelInBody, KernelIn>(side);
 }
 template <>
-void (*transform())(const KernelOut*) {
-  return vector_function<KernelOutBody, const KernelOut*>();
+void (*transform(int side))(const KernelOut*) {
+  return of_side<KernelOutBody, KernelOut>(side);
 }
 
 }  // namespace opgrad

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "../core/gemm_kernels.h"
 #include "conv2d_boxes.h"
 #include "conv2d_patches.h"
 #include "conv2d_source.h"
@@ -16,6 +17,9 @@ using Size = std::int64_t;
 
 constexpr Size box_bytes = 160 << 10;  // of the result
 
+// Elements between matrices of so many lines: an odd number of cache lines, else matrices share few sets.
+Size apart(Size lines, Size width) { return (lines * width + 15) / 32 * 32 + 16; }
+
 struct Problem {
   Size batch, in, out;
   WinogradShape shape;
@@ -26,58 +30,64 @@ struct Problem {
   Size lanes = 0, vectors = 0;
   int packs = 0;
   Size height = 0;                 // the most tiles of a chunk
-  const float* kernels = nullptr;  // transformed: [block][16][in][channels of the block]
+  const float* kernels = nullptr;  // transformed: [block][product][in][channels of a block]
 
+  Size products() const { return shape.products() * shape.products(); }
   Size blocks() const { return divide_up(vectors, packs); }
   Size vectors_of(Size block) const { return std::min<Size>(packs, vectors - block * packs); }
   Size channel(Size vector) const { return std::min(vector * lanes, out - lanes); }
-  Size place_of(Size block) const { return 16 * in * block * packs * lanes; }
+  Size place_of(Size block) const { return products() * apart(in, packs * lanes) * block; }
   const float* kernels_of(Size block) const { return kernels + place_of(block); }
 };
 
-// Tiles of one class that are computed together: the 16 products of a block of their channels never leave the
-// nearest cache.
+// Tiles of a box, in the order of their classes.
+struct BoxTiles {
+  const Patch* all;
+  WinogradClasses begin;
+};
+// Tiles that are computed together: the products of a block of their channels stay in the nearest caches.
 struct Chunk {
-  const Patch* first;
-  Size tiles, down, across;  // products down and across
+  Size begin, end, down, across;  // products down and across
+  Size tiles() const { return end - begin; }
 };
 
-// Transforms rows [first, end) of the input channels of a block.
+constexpr Size kernel_rows = 16;  // of a piece of the kernels
+
+// Transforms rows [first, end), at most kernel_rows, of the input channels of a block.
 void transform_kernels(const Problem& p, Size block, Size first, Size end, float* to) {
   const Size count = p.vectors_of(block), width = count * p.lanes;
-  const auto run = transform<KernelIn>();
-  float* taps = thread_buffer<2, float>(9 * width);
-  for (Size k = first; k < end; ++k) {
+  const Size begin = p.channel(block * p.packs), last = p.channel(block * p.packs + count - 1) - begin;
+  const auto run = transform<KernelIn>(p.shape.side);
+  KernelIn k{p.w + first * p.out + begin, p.in * p.out, count, last, to + first * width, apart(p.in, width)};
+  Size step = p.out;
+  if (p.turned) {
+    step = p.packs * p.lanes;
+    k.tap = kernel_rows * step;
+    float* taps = thread_buffer<2, float>(9 * k.tap);
     for (Size tap = 0; tap < 9; ++tap)
-      for (Size v = 0; v < count; ++v) {
-        float* at = taps + tap * width + v * p.lanes;
-        const Size channel = p.channel(block * p.packs + v);
-        if (p.turned) {
-          const float* from = p.w + ((8 - tap) * p.out + channel) * p.in + k;
-          for (Size i = 0; i < p.lanes; ++i) at[i] = from[i * p.in];
-        } else {
-          std::copy_n(p.w + (tap * p.in + k) * p.out + channel, p.lanes, at);
-        }
-      }
-    const KernelIn one{taps, width, count, to + k * width, p.in * width};
-    run(&one);
+      detail::gemm_kernels().transpose(p.w + ((8 - tap) * p.out + begin) * p.in + first, p.in, last + p.lanes,
+                                       end - first, taps + tap * k.tap);
+    k.g = taps;
   }
+  for (Size row = first; row < end; ++row, k.g += step, k.to += width) run(&k);
 }
 
 void transform_kernels(const Problem& p, float* all) {
-  constexpr Size grain = 16;
-  const Size pieces = divide_up(p.in, grain);
+  const Size pieces = divide_up(p.in, kernel_rows);
   parallel_for(p.blocks() * pieces, [&](Size i) {
-    const Size block = i / pieces, first = i % pieces * grain;
-    transform_kernels(p, block, first, std::min(p.in, first + grain), all + p.place_of(block));
+    const Size block = i / pieces, first = i % pieces * kernel_rows;
+    transform_kernels(p, block, first, std::min(p.in, first + kernel_rows), all + p.place_of(block));
   });
 }
 
-// The 16 products of some tiles of one class and one block of channels, and the outputs.
-void compute(const Problem& p, const Chunk& c, Size block, const float* inputs, float* products) {
+// The products of a chunk and one block of channels, and the outputs.
+void compute(const Problem& p, const BoxTiles& box, const Chunk& c, Size block, const float* inputs,
+             float* products) {
+  const WinogradShape& s = p.shape;
   const Size count = p.vectors_of(block), width = count * p.lanes, first = block * p.packs * p.lanes;
-  const Size offset = 0;
-  const auto run = forward_tile<float>(static_cast<int>(count), static_cast<int>(c.tiles));
+  const Size offset = 0, side = s.products(), apart_in = apart(c.tiles(), p.in),
+             apart_out = apart(c.tiles(), width);
+  const auto run = forward_tile<float>(static_cast<int>(count), static_cast<int>(c.tiles()));
   ForwardTiles<float> a{.x = inputs,
                         .step = p.in,
                         .offsets = &offset,
@@ -89,96 +99,126 @@ void compute(const Problem& p, const Chunk& c, Size block, const float* inputs, 
                         .y_step = width,
                         .last = width - p.lanes,
                         .lanes = p.lanes,
-                        .tiles = c.across == 4 ? 4 * c.down : c.across,
-                        .w_tile = p.in * width};
-  if (c.across == 4) {
+                        .tiles = c.across == side ? side * c.down : c.across,
+                        .w_tile = apart(p.in, width),
+                        .x_gap = apart_in - c.tiles() * p.in,
+                        .y_gap = apart_out - c.tiles() * width};
+  if (c.across == side) {
     run(&a);
   } else {
     for (Size i = 0; i < c.down; ++i) {
       run(&a);
-      a.x += 4 * c.tiles * a.step;
-      a.y += 4 * c.tiles * a.y_step;
-      a.w += 4 * a.w_tile;
+      a.x += side * apart_in;
+      a.y += side * apart_out;
+      a.w += side * a.w_tile;
     }
   }
-  const PatchOut out{products,
-                     width,
-                     c.tiles * width,
-                     p.y + first,
-                     c.first,
-                     c.tiles,
-                     p.shape.out_columns * p.out,
-                     p.out,
-                     count,
-                     p.channel(block * p.packs + count - 1) - first,
-                     c.down,
-                     c.across};
-  transform<PatchOut>()(&out);
+  for (std::size_t k = 0; k < winograd_classes; ++k) {
+    const Size from = std::max(c.begin, box.begin[k]), end = std::min(c.end, box.begin[k + 1]);
+    if (from >= end) continue;
+    const PatchOut out{products + (from - c.begin) * width,
+                       width,
+                       apart_out,
+                       p.y + first,
+                       box.all + from,
+                       end - from,
+                       s.out_columns * p.out,
+                       p.out,
+                       count,
+                       p.channel(block * p.packs + count - 1) - first,
+                       s.rows_of(k),
+                       s.columns_of(k),
+                       s.products_down(k),
+                       s.products_across(k)};
+    transform<PatchOut>(s.side)(&out);
+  }
 }
 
-// A box of tiles of 2x2 outputs.
+// Whether classes are better computed together, with products that short tiles do not need, than each with
+// registers that few tiles do not fill. Both have the same bits.
+bool together(const Problem& p, const WinogradClasses& begin) {
+  constexpr Size least = 8;  // as many tiles take about as long as fewer
+  const WinogradShape& s = p.shape;
+  const auto time = [&](Size tiles) {
+    const Size chunks = divide_up(tiles, p.height);
+    return tiles == 0 ? 0 : std::max(tiles, least * chunks);
+  };
+  Size each = 0;
+  for (std::size_t k = 0; k < winograd_classes; ++k) {
+    // Where the other products are of zeros.
+    if (s.products_down(k) == 1 || s.products_across(k) == 1) return false;
+    each += time(begin[k + 1] - begin[k]) * s.products_down(k) * s.products_across(k);
+  }
+  return time(begin[winograd_classes]) * p.products() < each;
+}
+
 void compute(const Problem& p, const Box& box) {
   const WinogradShape& s = p.shape;
-  const Size down = divide_up(s.out_rows, 2), rows = box.end_row - box.first_row;
+  const Size down = s.down(), rows = box.end_row - box.first_row;
   const Size images = box.end_image - box.first_image, columns = box.end_column - box.first_column;
-  Patch* tiles = thread_buffer<0, Patch>(images * rows * columns);
+  Patch* list = thread_buffer<0, Patch>(images * rows * columns);
   const Size line = box.first_image * down + box.first_row;
   // A box of several images has all their lines.
-  const auto begin = list_tiles(s, {line, line + images * rows}, {box.first_column, box.end_column}, tiles);
-  float* inputs = thread_buffer<2, float>(16 * p.height * p.in);
-  float* products = thread_buffer<3, float>(16 * p.height * p.packs * p.lanes);
-  const auto patch_in = transform<PatchIn>();
-  for (std::size_t k = 0; k < winograd_classes; ++k) {
-    const Size first = begin[k], n = begin[k + 1] - first, chunks = divide_up(n, p.height);
+  const BoxTiles tiles{list,
+                       list_tiles(s, {line, line + images * rows}, {box.first_column, box.end_column}, list)};
+  float* inputs = thread_buffer<2, float>(p.products() * apart(p.height, p.in));
+  float* products = thread_buffer<3, float>(p.products() * apart(p.height, p.packs * p.lanes));
+  const auto compute_all = [&](Size begin, Size end, Size products_down, Size products_across) {
+    const Size n = end - begin, chunks = divide_up(n, p.height);
     for (Size i = 0; i < chunks; ++i) {
-      const Size from = first + i * n / chunks, end = first + (i + 1) * n / chunks;
-      const Chunk c{tiles + from, end - from, k == 0 || k == 3 ? s.products_down() : 4,
-                    k >= 2 ? s.products_across() : 4};
-      const PatchIn in{p.x, s.columns * p.in, p.in, p.in, c.first, c.tiles, inputs, p.in, c.tiles * p.in};
-      patch_in(&in);
-      for (Size block = 0; block < p.blocks(); ++block) compute(p, c, block, inputs, products);
+      const Chunk c{begin + i * n / chunks, begin + (i + 1) * n / chunks, products_down, products_across};
+      const PatchIn in{p.x,  s.columns * p.in,      p.in, p.in, list + c.begin, c.tiles(), inputs,
+                       p.in, apart(c.tiles(), p.in)};
+      transform<PatchIn>(s.side)(&in);
+      for (Size block = 0; block < p.blocks(); ++block) compute(p, tiles, c, block, inputs, products);
     }
-  }
+  };
+  if (together(p, tiles.begin))
+    return compute_all(0, tiles.begin[winograd_classes], s.products(), s.products());
+  for (std::size_t k = 0; k < winograd_classes; ++k)
+    compute_all(tiles.begin[k], tiles.begin[k + 1], s.products_down(k), s.products_across(k));
 }
 
 void choose_tiles(Problem& p) {
   p.lanes = tile_lanes(sizeof(float));
   p.vectors = divide_up(p.out, p.lanes);
-  p.packs = 2;
+  p.packs = 2;  // as wide as the strips of core/gemm_kernels.h
   p.height = tile_height(p.packs);
 }
 
 void correlate(Problem p, const Finished* finished) {
   choose_tiles(p);
   if (!p.kernels) {
-    float* own = thread_buffer<1, float>(16 * p.in * p.vectors * p.lanes);
+    float* own = thread_buffer<1, float>(p.place_of(p.blocks()));
     transform_kernels(p, own);
     p.kernels = own;
   }
-  const Size tile = 4 * p.out * static_cast<Size>(sizeof(float));
-  const Boxes boxes(p.batch, divide_up(p.shape.out_rows, 2), divide_up(p.shape.out_columns, 2),
-                    std::clamp<Size>(box_bytes / tile, 28, 160), 12);
+  const Size side = p.shape.side, tile = side * side * p.out * static_cast<Size>(sizeof(float));
+  const Boxes boxes(p.batch, p.shape.down(), p.shape.across(), std::clamp<Size>(box_bytes / tile, 28, 160),
+                    12);
   parallel_for(boxes.count(), [&](Size i) {
     const Box box = boxes[i];
     compute(p, box);
     if (!finished) return;
     const auto report = [&](Size begin, Size end) { (*finished)(begin * p.out, end * p.out); };
-    const Size row = 2 * box.first_row, end_row = std::min(2 * box.end_row, p.shape.out_rows);
+    const Size row = side * box.first_row, end_row = std::min(side * box.end_row, p.shape.out_rows);
     const Size first = (box.first_image * p.shape.out_rows + row) * p.shape.out_columns;
     const Size end = ((box.end_image - 1) * p.shape.out_rows + end_row) * p.shape.out_columns;
-    const Size column = 2 * box.first_column, end_column = std::min(2 * box.end_column, p.shape.out_columns);
+    const Size column = side * box.first_column,
+               end_column = std::min(side * box.end_column, p.shape.out_columns);
     if (column == 0 && end_column == p.shape.out_columns) return report(first, end);
     for (Size line = first; line < end; line += p.shape.out_columns) report(line + column, line + end_column);
   });
 }
 
-Problem forward(const ConvSizes& s, const float* x, const float* w, float* y) {
-  return {s.batch, s.in, s.out, {s.rows, s.columns, s.in, s.out_rows, s.out_columns, s.out, s.top, s.left},
-          x,       w,    y,     false};
+Problem forward(const ConvSizes& s, int side, const float* x, const float* w, float* y) {
+  return {
+      s.batch, s.in, s.out, {s.rows, s.columns, s.in, s.out_rows, s.out_columns, s.out, s.top, s.left, side},
+      x,       w,    y,     false};
 }
-Problem input_gradient(const ConvSizes& s, const float* delta, const float* w, float* x) {
+Problem input_gradient(const ConvSizes& s, int side, const float* delta, const float* w, float* x) {
   return {s.batch, s.out,
-          s.in,    {s.out_rows, s.out_columns, s.out, s.rows, s.columns, s.in, 2 - s.top, 2 - s.left},
+          s.in,    {s.out_rows, s.out_columns, s.out, s.rows, s.columns, s.in, 2 - s.top, 2 - s.left, side},
           delta,   w,
           x,       true};
 }
@@ -190,32 +230,44 @@ bool winograd_fits(const ConvSizes& s) {
          s.dilations[0] == 1 && s.dilations[1] == 1 && s.in >= 16 && s.out >= 16;
 }
 
-std::size_t winograd_workspace(Size in, Size out) {
-  return static_cast<std::size_t>(16 * in * divide_up(out, 16) * 16) * sizeof(float);
+Size winograd_products(ConvDirection direction, const ConvSizes& s, int side) {
+  const WinogradShape shape = direction == ConvDirection::input_gradient
+                                  ? input_gradient(s, side, nullptr, nullptr, nullptr).shape
+                                  : forward(s, side, nullptr, nullptr, nullptr).shape;
+  const Size whole = shape.products(), down = shape.down() - 1, across = shape.across() - 1;
+  return (down * whole + shape.products_down(short_in_both)) *
+         (across * whole + shape.products_across(short_in_both));
 }
 
-void winograd_prepare_forward(const ConvSizes& s, const float* w, float* workspace) {
-  Problem p = forward(s, nullptr, w, nullptr);
+std::size_t winograd_workspace(int side, Size in, Size out) {
+  Size most = 0;
+  for (const Size lanes : {4, 8, 16})  // whatever the instructions
+    most = std::max(most, apart(in, 2 * lanes) * divide_up(out, 2 * lanes));
+  return static_cast<std::size_t>((side + 2) * (side + 2) * most) * sizeof(float);
+}
+
+void winograd_prepare_forward(const ConvSizes& s, int side, const float* w, float* workspace) {
+  Problem p = forward(s, side, nullptr, w, nullptr);
   choose_tiles(p);
   transform_kernels(p, workspace);
 }
 
-void winograd_prepare_input_gradient(const ConvSizes& s, const float* w, float* workspace) {
-  Problem p = input_gradient(s, nullptr, w, nullptr);
+void winograd_prepare_input_gradient(const ConvSizes& s, int side, const float* w, float* workspace) {
+  Problem p = input_gradient(s, side, nullptr, w, nullptr);
   choose_tiles(p);
   transform_kernels(p, workspace);
 }
 
-void winograd_forward(const ConvSizes& s, const float* x, const float* w, float* y, const float* prepared,
-                      const Finished* finished) {
-  Problem p = forward(s, x, w, y);
+void winograd_forward(const ConvSizes& s, int side, const float* x, const float* w, float* y,
+                      const float* prepared, const Finished* finished) {
+  Problem p = forward(s, side, x, w, y);
   p.kernels = prepared;
   correlate(p, finished);
 }
 
-void winograd_input_gradient(const ConvSizes& s, const float* delta, const float* w, float* x,
+void winograd_input_gradient(const ConvSizes& s, int side, const float* delta, const float* w, float* x,
                              const float* prepared, const Finished* finished) {
-  Problem p = input_gradient(s, delta, w, x);
+  Problem p = input_gradient(s, side, delta, w, x);
   p.kernels = prepared;
   correlate(p, finished);
 }
