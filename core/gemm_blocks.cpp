@@ -68,6 +68,28 @@ GemmAhead part_ahead(const Matrix<float>& b, int64_t l0, int64_t l1, int64_t j0,
   return ahead;
 }
 
+// Steps of the inner axis from l0 on at which `width` columns of a dense B from j on can be read, the last
+// ones beyond the row's end: at all but the last rows of B they are its next row's.
+int64_t readable_steps(const FloatProduct& p, int64_t l0, int64_t l1, int64_t j, int64_t width) {
+  if (p.b.transposed || p.b.ld != p.n) return 0;
+  return std::clamp<int64_t>(p.k - pieces(std::max<int64_t>(0, j + width - p.n), p.n), l0, l1) - l0;
+}
+
+// All steps but the last ones read B where it lies, those a copy.
+void run_narrow(GemmTile t, GemmKernels::Tile kernel, int64_t steps, int64_t a_step, int64_t width) {
+  const int64_t rest = t.k - steps;
+  t.k = steps;
+  kernel(t);
+  if (rest == 0) return;
+  copy_strip(t.b + steps * t.b_stride, t.b_stride, t.columns, rest, width, t.copy);
+  t.k = rest;
+  t.a += steps * a_step;
+  t.b = t.copy;
+  t.b_stride = width;
+  t.add = true;
+  kernel(t);
+}
+
 void fill_zeros(const FloatProduct& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
   for (int64_t i = i0; i < i1; ++i) std::fill(p.c + i * p.ldc + j0, p.c + i * p.ldc + j1, 0.0F);
 }
@@ -129,6 +151,14 @@ void run_block(const FloatProduct& p, int64_t i0, int64_t i1, int64_t j0, int64_
           t.copy = all_in_place ? strips : strips + (j - first) * depth;
           const bool fresh = r == 0 || all_in_place;
           const bool in_place = fresh && !p.b.transposed && t.columns == width;
+          const int64_t vectors = t.columns > g.lanes ? 2 : 1;
+          // A copy of a narrow B takes longer than a few rows do, which read it as it lies while they can.
+          const int64_t steps =
+              all_in_place && !in_place ? readable_steps(p, l0, l1, j, vectors * g.lanes) : 0;
+          if (steps > 0) {
+            run_narrow(t, table[gemm_place(rows, vectors, Beside::nothing)], steps, a_step, width);
+            continue;
+          }
           if (!in_place) {
             if (fresh && p.b.transposed) g.transpose(t.b, p.b.ld, t.columns, depth, t.copy);
             if (fresh && !p.b.transposed) copy_strip(t.b, p.b.ld, t.columns, depth, width, t.copy);
@@ -138,7 +168,7 @@ void run_block(const FloatProduct& p, int64_t i0, int64_t i1, int64_t j0, int64_
           const Beside beside = in_place && !all_in_place ? Beside::copy
                                 : ahead.at_once > 0       ? Beside::fetch
                                                           : Beside::nothing;
-          table[gemm_place(rows, t.columns > g.lanes ? 2 : 1, beside)](t);
+          table[gemm_place(rows, vectors, beside)](t);
         }
       }
     }
