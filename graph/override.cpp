@@ -6,7 +6,8 @@
 namespace opgrad {
 namespace {
 
-thread_local BackwardOverride* innermost = nullptr;
+// As free_nodes in ir.cpp.
+[[gnu::tls_model("initial-exec")]] constinit thread_local BackwardOverride* innermost = nullptr;
 
 }  // namespace
 

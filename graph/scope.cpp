@@ -23,7 +23,8 @@ struct Context {
   const char* path = "";
   std::array<const Origin*, 64> cache{};
 };
-constinit thread_local Context* here = nullptr;
+// As free_nodes in ir.cpp.
+[[gnu::tls_model("initial-exec")]] constinit thread_local Context* here = nullptr;
 
 Context& new_context() {
   struct Leave {

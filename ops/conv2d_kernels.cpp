@@ -13,6 +13,7 @@
 #include "conv2d_direct_gradient.h"
 #include "conv2d_fold.h"
 #include "conv2d_winograd.h"
+#include "ops.h"
 
 namespace opgrad {
 namespace {

@@ -47,13 +47,6 @@ std::size_t kernel_gradient_workspace(const ConvSizes&, DType dtype);
 // How many images a part has where it is done in two steps, as in conv2d_direct_gradient.h; 0: it is not.
 std::int64_t kernel_gradient_part_images(const ConvSizes&, DType dtype);
 
-// Whether f32 convolutions with 3x3 kernels may use Winograd's algorithm where it is the faster one: at first
-// yes, unless the environment variable OPGRAD_WINOGRAD is 0 (UserError when it is neither 0 nor 1). It has
-// other roundings than the plain sum, up to six times as large (conv2d_winograd.h). For all threads; not
-// while a convolution runs.
-void set_winograd(bool on);
-bool winograd();
-
 // What the first and the last make of w before they begin, for those who call them on parts of a batch: they
 // take it as `prepared`, or, where that is null, make it each time. 0 bytes: nothing is made.
 enum class ConvDirection { forward, kernel_gradient, input_gradient };

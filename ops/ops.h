@@ -142,6 +142,13 @@ Tensor conv2d_kernel_gradient(const Operand& input, const Operand& delta, const 
                               const Window& window = {});
 Tensor conv2d_input_gradient(const Operand& delta, const Operand& kernel, const Shape& input_shape,
                              const Window& window = {});
+// Whether f32 convolutions with 3x3 kernels, stride 1 and 16 channels or more may use Winograd's algorithm
+// where it is the faster one (Winograd, 1980; Lavin and Gray, arXiv 1509.09308): at first yes, unless the
+// environment variable OPGRAD_WINOGRAD is 0 (UserError when it is neither 0 nor 1). Its roundings are up to
+// six times those of the plain sum (table in conv2d_winograd.h). For all threads; not while a convolution
+// runs.
+void set_winograd(bool on);
+bool winograd();
 // Each channel by itself, with kernels [kh, kw, in, multiplier] (ops/depthwise.cpp): y[b, i, j, c*multiplier
 // + q] = sum over m, n of x[b, i*s + m*d - top, j*s + n*d - left, c] w[m, n, c, q], channels in the order of
 // Keras and TensorFlow. Its derivatives, as those of conv2d.

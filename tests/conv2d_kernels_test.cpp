@@ -11,6 +11,7 @@
 #include "../core/isa.h"
 #include "../core/parallel.h"
 #include "../ops/conv2d_kernels.h"
+#include "../ops/ops.h"
 #include "conv2d_loops.h"
 
 using namespace opgrad;
