@@ -156,15 +156,22 @@ template void gemm(int64_t, int64_t, int64_t, Matrix<float>, Matrix<float>, floa
 template void gemm(int64_t, int64_t, int64_t, Matrix<double>, Matrix<double>, double*, int64_t, bool,
                    const Finished*);
 
-const char* gemm_choice(int64_t m, int64_t n, int64_t k, bool a_transposed, bool b_transposed, DType dtype) {
+const char* gemm_choice(int64_t m, int64_t n, int64_t k, bool a_transposed, bool b_transposed, DType dtype,
+                        bool reports) {
   if (dtype != DType::f32 && dtype != DType::f64)
     throw UserError(fmt::format(
         "gemm_choice: there are products of f32 and f64, not of {}; convert with cast", name_of(dtype)));
   if (m <= 0 || n <= 0) return "nothing";
   if (k <= 0) return "zeros";
   if (dtype == DType::f64) return "OpenBLAS";
-  if (n == 1 && m > 1) return gemm_choice(1, m, k, false, !a_transposed, dtype);
-  const bool in_place = detail::reads_in_place(detail::cut_of(m, n, k).rows, a_transposed, b_transposed);
+  if (n == 1 && m > 1) return gemm_choice(1, m, k, false, !a_transposed, dtype, reports);
+  detail::FloatProduct p{};
+  p.m = m;
+  p.n = n;
+  p.k = k;
+  p.b.transposed = b_transposed;
+  const detail::GemmCut cut = reports ? detail::cut_in_rows(p) : detail::cut_of(m, n, k);
+  const bool in_place = detail::reads_in_place(cut.rows, a_transposed, b_transposed);
   if (b_transposed) return in_place ? "B transposed in registers" : "B transposed in strips";
   return in_place ? "B in place" : "B in strips";
 }

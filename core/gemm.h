@@ -38,9 +38,10 @@ void gemm(std::int64_t m, std::int64_t n, std::int64_t k, Matrix<T> a, Matrix<T>
 // How gemm computes such a product, for reports: "zeros" (k = 0), "B in place" (read where it lies: few
 // rows), "B in strips" (copied strip by strip into the first cache), "B transposed in registers" (turned
 // round there, 16 columns by 16 rows at a time: few rows), "B transposed in strips", "OpenBLAS" (double).
-// "nothing" where m or n is 0. UserError unless dtype is f32 or f64.
+// "nothing" where m or n is 0. A product that reports its pieces may be cut otherwise. UserError unless dtype
+// is f32 or f64.
 const char* gemm_choice(std::int64_t m, std::int64_t n, std::int64_t k, bool a_transposed, bool b_transposed,
-                        DType dtype);
+                        DType dtype, bool reports = false);
 
 // OpenBLAS's kernel set in use ("SkylakeX", "Haswell", ...), the one this processor deserves, and whether the
 // former is older than the latter. The choice is made before main; OPENBLAS_CORETYPE set by the user is

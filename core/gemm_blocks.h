@@ -21,6 +21,7 @@ struct GemmCut {
   std::int64_t rows, columns, together;
 };
 GemmCut cut_of(std::int64_t m, std::int64_t n, std::int64_t k);
+GemmCut cut_in_rows(const FloatProduct& p);  // of one that reports its pieces
 // A block of so many rows reads B where it lies, turned round in registers if it lies transposed; else from
 // strips.
 bool reads_in_place(std::int64_t rows, bool a_transposed, bool b_transposed);

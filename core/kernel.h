@@ -25,7 +25,8 @@ struct KernelArgs {
   const Finished* finished = nullptr;  // set for operations with Traits::pieces alone, which cover all of out
   // Set for kernels that consume pieces alone: makes in[0], which then has no data.
   const Producer* producer = nullptr;
-  // Where these rows begin in the whole, when they are a block of it, and how many that has.
+  // Where these rows begin in the whole, when they are a block of it; for Op::over_rows also how many that
+  // has.
   std::int64_t first_row = 0, all_rows = 0;
 
   template <class A>

@@ -37,9 +37,7 @@ void give_memory(Node* n) noexcept {
 struct FreeNode {
   FreeNode* next;
 };
-// The model saves a call for each node in a shared library; one pointer has room even where that is loaded
-// late.
-[[gnu::tls_model("initial-exec")]] constinit thread_local FreeNode* free_nodes = nullptr;
+constinit thread_local FreeNode* free_nodes = nullptr;
 std::mutex shared_lock;
 FreeNode* shared_nodes = nullptr;  // left by threads that ended
 

@@ -206,7 +206,7 @@ struct Op {
   // what it needs of a place, by itself and within its row, before it writes there.
   bool (*in_place)(const void* attributes, const Shape& result) = nullptr;
   // Which of several algorithms `forward` takes for operands of these types and strides, whose data is not
-  // looked at: a word for reports.
+  // looked at, and with or without `finished`: a word for reports.
   const char* (*algorithm)(const KernelArgs&) = nullptr;
 };
 

@@ -6,8 +6,7 @@
 namespace opgrad {
 namespace {
 
-// As free_nodes in ir.cpp.
-[[gnu::tls_model("initial-exec")]] constinit thread_local BackwardOverride* innermost = nullptr;
+thread_local BackwardOverride* innermost = nullptr;
 
 }  // namespace
 

@@ -63,6 +63,12 @@ std::string objection(const Op& op, const std::string& source, std::span<const E
                         : !op.backward                ? "a backward rule (or the word no_gradient)"
                                                       : nullptr;
   if (missing) return fmt::format("the record of \"{}\" lacks {}", op.name, missing);
+  const OverRows& o = op.over_rows;
+  if ((o.rows || o.workspace || o.part || o.meet) && !(o.rows && o.workspace && o.part && o.meet))
+    return fmt::format(
+        "the record of \"{}\" has .over_rows and lacks some of .rows, .workspace, .part and .meet, which all "
+        "are needed",
+        op.name);
   if (op.forward.inputs && op.forward.inputs != op.arity)
     return fmt::format(
         "the record of \"{}\" says .arity = {}, but its kernel takes {} input{}; map1, map2 and map3 take as "

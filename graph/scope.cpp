@@ -23,8 +23,7 @@ struct Context {
   const char* path = "";
   std::array<const Origin*, 64> cache{};
 };
-// As free_nodes in ir.cpp.
-[[gnu::tls_model("initial-exec")]] constinit thread_local Context* here = nullptr;
+constinit thread_local Context* here = nullptr;
 
 Context& new_context() {
   struct Leave {

@@ -50,16 +50,19 @@ std::string scaled(double x, const char* unit) {
 
 }  // namespace
 
-std::string algorithm_text(const Plan& plan, const PlanCall& call) {
+std::string algorithm_text(const Plan& plan, const PlanCall& call, bool pieces) {
   if (!call.op || !call.op->algorithm) return "";
   std::vector<View> views;  // without data
   for (std::uint32_t k = 0; k <= call.inputs; ++k) {
     const PlanOperand& o = plan.operands[call.operands + k];
     views.push_back({nullptr, {o.dtype, shape_of(o.shape)}, plan.layouts[o.layout]});
   }
-  return fmt::format(
-      " [{}]",
-      call.op->algorithm({.in = {views.data(), call.inputs}, .out = views.back(), .attrs = call.attributes}));
+  const auto nobody = [](std::int64_t, std::int64_t) {};
+  const Finished finished(nobody);
+  return fmt::format(" [{}]", call.op->algorithm({.in = {views.data(), call.inputs},
+                                                  .out = views.back(),
+                                                  .attrs = call.attributes,
+                                                  .finished = pieces ? &finished : nullptr}));
 }
 
 std::vector<std::uint32_t> calls_of(const Plan& plan, const PlanStep& step) {
@@ -80,7 +83,7 @@ std::string name_of(const Plan& plan, const PlanStep& step) {
     text += (k ? "; " : "") + name_of(plan, plan.parts[step.first + k]);
   if (step.rows > 0) return text;
   if (step.head != no_index)
-    text = call_name(plan.calls[step.head]) + algorithm_text(plan, plan.calls[step.head]);
+    text = call_name(plan.calls[step.head]) + algorithm_text(plan, plan.calls[step.head], step.count > 0);
   if (step.head != no_index && step.count > 0) text += " + ";
   text += names(plan, step.first, step.count);
   return step.fold == no_index ? text : fmt::format("{} into {}", text, call_name(plan.calls[step.fold]));

@@ -10,7 +10,8 @@ namespace opgrad {
 
 // " [winograd 2x2]" where the record says which of several algorithms its kernel takes (Op::algorithm), else
 // "".
-std::string algorithm_text(const Plan& plan, const PlanCall& call);
+// `pieces`: a group runs on those that it finishes.
+std::string algorithm_text(const Plan& plan, const PlanCall& call, bool pieces);
 
 // All calls of a step, in the order in which each element meets them.
 std::vector<std::uint32_t> calls_of(const Plan& plan, const PlanStep& step);

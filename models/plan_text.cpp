@@ -76,16 +76,16 @@ class Listing {
   void heading(const std::string& name, const std::string& words) { lines_.push_back({name, words}); }
 
   void one(const std::string& name, const PlanStep& step) {
-    if (step.count == 0) return call(name, step.head);
+    if (step.count == 0) return call(name, step.head, false);
     if (step.fold != no_index)
       heading(name, fmt::format("{} together, tile by tile, into a reduction", calls_text(step)));
     else if (step.head == no_index)
       heading(name, fmt::format("{} together, tile by tile", calls_text(step)));
     else
       heading(name, fmt::format("a kernel, and {} on each piece that it finishes", calls_text(step)));
-    if (step.head != no_index) call("    |", step.head);
-    for (std::uint32_t c = step.first; c < step.first + step.count; ++c) call("    |", c);
-    if (step.fold != no_index) call("    |", step.fold);
+    if (step.head != no_index) call("    |", step.head, true);
+    for (std::uint32_t c = step.first; c < step.first + step.count; ++c) call("    |", c, false);
+    if (step.fold != no_index) call("    |", step.fold, false);
   }
 
   // "12 operations, 7 of them in 2 loops"
@@ -102,12 +102,12 @@ class Listing {
     return text;
   }
 
-  void call(const std::string& name, std::uint32_t c) {
+  void call(const std::string& name, std::uint32_t c, bool pieces) {
     const PlanCall& call = plan_.calls[c];
     const PlanOperand& out = plan_.operands[call.operands + call.inputs];
     if (call.op) {
       views_before(call.item);
-      return value(name, call.item, where(out.base), algorithm_text(plan_, call));
+      return value(name, call.item, where(out.base), algorithm_text(plan_, call, pieces));
     }
     const Item& item = p_.items[call.item];
     lines_.push_back({name, fmt::format("a dense copy of %{}", call.item),

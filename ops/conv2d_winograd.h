@@ -6,8 +6,8 @@
 // brackets, the root of the mean square of the errors over that of the results:
 //
 //     channels   forward and input: 2x2, 4x4, direct kernels           kernel: 2x2, 4x4, direct
-//           16   2.6e-7 (1.8e-7)  1.1e-6 (5.7e-7)  5.6e-7 (2.1e-7)    4.6e-7  1.4e-6  3.4e-7
-//           64   4.3e-7 (2.7e-7)  1.7e-6 (8.5e-7)  1.1e-6 (4.2e-7)    5.8e-7  1.6e-6  3.7e-7
+//           16   2.6e-7 (1.8e-7)  1.1e-6 (5.7e-7)  5.6e-7 (2.1e-7)    4.6e-7  2.1e-6  3.4e-7
+//           64   4.3e-7 (2.7e-7)  1.7e-6 (8.5e-7)  1.1e-6 (4.2e-7)    5.8e-7  2.1e-6  3.7e-7
 //          256   7.0e-7 (5.0e-7)  3.2e-6 (1.6e-6)  2.1e-6 (8.4e-7)    6.5e-7  1.1e-6  3.8e-7
 //          512   9.2e-7 (7.0e-7)  4.4e-6 (2.2e-6)  3.4e-6 (1.2e-6)    6.6e-7  1.3e-6  1.3e-6
 //

@@ -26,6 +26,7 @@ void find_rectangles(const DepthwiseGrid& grid, const Box& box, const PixelLayou
   to.weights.clear();
   for (const Lattice& a : grid.down.all) {
     const auto bands = segments(grid.down, a, points(grid.down, a, box.first_row, box.end_row), grid.rows);
+    if (bands.empty()) continue;
     for (const Lattice& b : grid.across.all) {
       const Range p = points(grid.across, b, box.first_column, box.end_column);
       for (const Segment& column : segments(grid.across, b, p, grid.columns)) {

@@ -1,4 +1,5 @@
 // The command, run as a program: options, exit codes, what it prints, Ctrl-C.
+#include <dlfcn.h>
 #include <doctest/doctest.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -157,4 +158,11 @@ TEST_CASE(
   for (const char* label :
        {"version", "processor", "instruction set", "OpenBLAS kernels", "threads           1\n", "GFLOP/s"})
     CHECK_MESSAGE(contains(r.output, label), r.output);
+}
+
+TEST_CASE("the shared library can be loaded by a program that runs already") {
+  const auto library = std::filesystem::path(OPGRAD_COMMAND).parent_path() / "libopgrad.so";
+  REQUIRE(std::filesystem::exists(library));
+  void* const loaded = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
+  CHECK_MESSAGE(loaded, (loaded ? "" : dlerror()));
 }

@@ -275,4 +275,8 @@ TEST_CASE("the registry refuses a second record of a name, and incomplete ones")
       .name = "bare", .arity = 1, .about = "", .shape = nullptr, .forward = {}, .backward = nullptr};
   CHECK(contains(message([] { register_op(bare); }), "lacks a shape rule"));
   CHECK(find_op("bare") == nullptr);
+  Op halves = twin;
+  halves.name = "halves";
+  halves.over_rows.rows = [](const Call&) -> std::int64_t { return 1; };
+  CHECK(contains(message([&] { register_op(halves); }), "lacks some of .rows, .workspace, .part and .meet"));
 }

@@ -13,7 +13,6 @@
 #include "../models/flops.h"
 #include "../models/opgrad.h"
 #include "../models/plan_facts.h"
-#include "../ops/conv2d_kernels.h"
 #include "lines.h"
 
 using namespace opgrad;
@@ -71,6 +70,14 @@ TEST_CASE("plan text: the algorithms of kernels that have several are named") {
   set_winograd(false);
   CHECK(contains(plan_text(*plan), "  [direct] strides="));
   set_winograd(before);
+}
+
+TEST_CASE("plan text: the algorithm of a product that reports its pieces is the one that runs") {
+  const Tensor x = data({512, 1024}), w = data({1024, 10});
+  eval(relu(matmul(x, w) + 1.0));
+  CHECK(name_of(*last_plan(), last_plan()->steps[0]) == "matmul [B in place] + add, relu");
+  eval(matmul(x, w));
+  CHECK(name_of(*last_plan(), last_plan()->steps[0]) == "matmul [B in strips]");
 }
 
 TEST_CASE("plan text: a copy that the planner puts in is shown") {
