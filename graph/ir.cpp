@@ -29,10 +29,12 @@ namespace {
 #ifdef OPGRAD_PLAIN_NODES
 // Every node is an allocation of its own, so that the sanitizer sees a use after its release.
 void* take_memory() { return ::operator new (sizeof(Node), std::align_val_t{64}); }
-void give_memory(Node* n) noexcept {
-  n->~Node();
-  ::operator delete (n, std::align_val_t{64});
-}
+struct GivenBack {
+  void add(Node* n) noexcept {
+    n->~Node();
+    ::operator delete (n, std::align_val_t{64});
+  }
+};
 #else
 struct FreeNode {
   FreeNode* next;
@@ -72,10 +74,23 @@ void* take_memory() {
   return n;
 }
 
-void give_memory(Node* n) noexcept {
-  n->~Node();
-  free_nodes = new (n) FreeNode{free_nodes};
-}
+// Nodes that go together look once where the thread's list is, which is a call in a shared library.
+class GivenBack {
+ public:
+  ~GivenBack() {
+    if (!first_) return;
+    last_->next = free_nodes;
+    free_nodes = first_;
+  }
+  void add(Node* n) noexcept {
+    n->~Node();
+    first_ = new (n) FreeNode{first_};
+    if (!last_) last_ = first_;
+  }
+
+ private:
+  FreeNode *first_ = nullptr, *last_ = nullptr;
+};
 #endif
 
 // One block: the Extra, the attributes (16-byte aligned), the inputs.
@@ -159,6 +174,7 @@ void destroy(Node* dead) noexcept {
   // The link to the next dead node stands where its value stood.
   delete dead->value;
   dead->value = nullptr;
+  GivenBack memory;
   while (dead) {
     Node* const n = dead;
     dead = reinterpret_cast<Node*>(n->value);
@@ -169,7 +185,7 @@ void destroy(Node* dead) noexcept {
       dead = input;
     }
     if (n->has(node_flag::extra)) ::operator delete(n->u.extra);
-    give_memory(n);
+    memory.add(n);
   }
 }
 
