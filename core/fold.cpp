@@ -3,10 +3,10 @@
 
 #include <bit>
 
-#include "buffer.h"
 #include "error.h"
 #include "flat.h"
 #include "parallel.h"
+#include "scratch.h"
 #include "strided.h"
 
 namespace opgrad {
@@ -113,9 +113,7 @@ struct Folder {
   Loop combine;
   std::int64_t bytes;
 
-  BufferRef scratch(std::int64_t elements) const {
-    return allocate(static_cast<std::size_t>(elements * bytes));
-  }
+  Scratch<std::byte> room(std::int64_t elements) const { return Scratch<std::byte>(elements * bytes); }
 
   // parts[0] = the fold of `count` parts of n elements each, in a balanced tree.
   void tree(std::byte* parts, std::int64_t count, std::int64_t n) const {
@@ -133,9 +131,9 @@ struct Folder {
              std::byte* out) const {
     const auto fold_rows = [&](std::int64_t begin, std::int64_t rows, std::int64_t length, std::byte* to) {
       if (in.dense()) return row.along(in.at(begin), rows, length, length, to);
-      const BufferRef dense = scratch(rows * length);
-      in.gather(begin, rows * length, dense->data);
-      row.along(dense->data, rows, length, length, to);
+      const Scratch<std::byte> dense = room(rows * length);
+      in.gather(begin, rows * length, dense.data());
+      row.along(dense.data(), rows, length, length, to);
     };
     const std::int64_t count = blocks.count();
     if (count == 1)
@@ -178,8 +176,8 @@ struct Folder {
     const std::int64_t units = outer * count * tiles;
     parallel_ranges(
         units, std::max<std::int64_t>(1, block / unit_size), [&](std::int64_t begin, std::int64_t end) {
-          BufferRef leaf;
-          if (!in.dense()) leaf = scratch((fold_leaf_rows + 1) * std::min(columns, widest));
+          Scratch<std::byte> leaf;
+          if (!in.dense()) leaf = room((fold_leaf_rows + 1) * std::min(columns, widest));
           for (std::int64_t unit = begin; unit < end; ++unit) {
             const std::int64_t c = unit % tiles * widest, b = unit / tiles % count, o = unit / tiles / count;
             const std::int64_t width = std::min(widest, columns - c);
@@ -189,7 +187,7 @@ struct Folder {
             if (in.dense())
               row.down(in.at(first), rows, columns, width, in.numel() - first, result);
             else
-              gathered(in, first, rows, columns, width, leaf->data, result);
+              gathered(in, first, rows, columns, width, leaf.data(), result);
           }
         });
   }
@@ -218,9 +216,9 @@ struct Folder {
            std::byte* out) const {
     const std::int64_t count = blocks.count();
     if (count == 1) return parts(in, outer, n, columns, blocks, out);
-    const BufferRef partial = scratch(outer * count * columns);
-    parts(in, outer, n, columns, blocks, partial->data);
-    meet(partial->data, outer, count, columns, out);
+    const Scratch<std::byte> partial = room(outer * count * columns);
+    parts(in, outer, n, columns, blocks, partial.data());
+    meet(partial.data(), outer, count, columns, out);
   }
 };
 
@@ -262,9 +260,9 @@ void run_fold(const View& in, const View& out, const FoldTable& table, const Pro
   if (out.numel() == 0) return;
   if (in.numel() > 0 && std::none_of(g.at, g.at + g.count, [](const Group& x) { return x.folded; }))
     return copy(in, out);
-  BufferRef whole;  // the result, where `out` is not dense
-  if (!out.dense()) whole = folder.scratch(out.numel());
-  auto* result = whole ? whole->data : static_cast<std::byte*>(out.data);
+  Scratch<std::byte> whole;  // the result, where `out` is not dense
+  if (!out.dense()) whole = folder.room(out.numel());
+  auto* result = whole.data() ? whole.data() : static_cast<std::byte*>(out.data);
   if (in.numel() == 0) {
     folder.row.fill_empty(result, out.numel());
   } else if (const Leading leading(in.shape(), out.shape()); leading.rows > 0) {
@@ -272,7 +270,7 @@ void run_fold(const View& in, const View& out, const FoldTable& table, const Pro
   } else {
     // One folded group at a time, from the inside; all but the last stage write to memory of their own.
     View from = in;
-    BufferRef kept;
+    Scratch<std::byte> kept;
     while (true) {
       int last = g.count - 1;
       while (!g.at[last].folded) --last;
@@ -283,9 +281,9 @@ void run_fold(const View& in, const View& out, const FoldTable& table, const Pro
         final_stage = final_stage && !g.at[i].folded;
       }
       for (int i = last + 1; i < g.count; ++i) inner *= g.at[i].size;
-      BufferRef stage;
-      if (!final_stage) stage = folder.scratch(outer * inner);
-      std::byte* to = final_stage ? result : stage->data;
+      Scratch<std::byte> stage;
+      if (!final_stage) stage = folder.room(outer * inner);
+      std::byte* to = final_stage ? result : stage.data();
       folder.all(Source(from, producer), outer, g.at[last].size, inner, blocks_of(g.at[last].size, 1, inner),
                  to);
       if (final_stage) break;
@@ -295,10 +293,10 @@ void run_fold(const View& in, const View& out, const FoldTable& table, const Pro
       g.count = last;
       producer = nullptr;
       kept = std::move(stage);
-      from = dense_view(kept->data, {t, Shape{outer * inner}});
+      from = dense_view(kept.data(), {t, Shape{outer * inner}});
     }
   }
-  if (whole) copy(dense_view(result, out.type), out);
+  if (whole.data()) copy(dense_view(result, out.type), out);
 }
 
 std::int64_t fold_part_rows(const Shape& in, const Shape& out) {

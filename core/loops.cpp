@@ -3,12 +3,13 @@
 
 #include <fmt/format.h>
 
+#include <new>
 #include <optional>
 
-#include "buffer.h"
 #include "error.h"
 #include "flat.h"
 #include "parallel.h"
+#include "scratch.h"
 #include "strided.h"
 
 namespace opgrad {
@@ -74,11 +75,15 @@ void run_strided(const Loop& loop, const KernelArgs& a, std::int64_t n) {
     alignas(64) std::byte small[4][small_tile * 8];
     std::byte* tiles[4] = {small[0], small[1], small[2], small[3]};
     std::int64_t tile = small_tile;
-    BufferRef large;
+    Scratch<std::byte> large;
     if (crosswise) {
-      tile = std::min(parallel_grain, end - begin);
-      large = allocate(static_cast<std::size_t>(4 * 8 * tile));
-      for (int k = 0; k < 4; ++k) tiles[k] = large->data + k * 8 * tile;
+      const std::int64_t wanted = std::min(parallel_grain, end - begin);
+      try {
+        large = Scratch<std::byte>(4 * 8 * wanted);
+        tile = wanted;
+        for (int k = 0; k < 4; ++k) tiles[k] = large.data() + k * 8 * tile;
+      } catch (const std::bad_alloc&) {  // small tiles take longer, and nothing else
+      }
     }
     for (std::int64_t i = begin; i < end; i += tile) {
       const std::int64_t count = std::min(tile, end - i);

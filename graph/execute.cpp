@@ -1,17 +1,20 @@
-// The executor: walks a plan's steps. All memory but that of row blocks is taken before the first step runs.
+// The executor: walks a plan's steps. Values get their memory before the first step runs; what else kernels
+// and blocks of rows need is scratch memory, which the threads keep.
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <optional>
 
 #include "../core/parallel.h"
+#include "../core/scratch.h"
 #include "scope.h"
 #include "tiles.h"
 
 namespace opgrad {
 namespace {
+
+using Views = std::pmr::vector<View>;
 
 // Elements of a tile group that one thread takes at a time.
 constexpr std::int64_t grain = 16 * tile_elements;
@@ -33,7 +36,7 @@ class Execution {
     }
     for (const BufferRef& c : plan.program.constants) table.push_back(c->data);
     fill_cells(capture);
-    views_.reserve(64);
+    views_.reserve(most_inputs + 1);
   }
 
   void step(const PlanStep& s) {
@@ -77,8 +80,7 @@ class Execution {
     }
   }
 
-  KernelArgs args(const PlanCall& call, const Rows& rows, const Finished* finished,
-                  std::vector<View>& views) const {
+  KernelArgs args(const PlanCall& call, const Rows& rows, const Finished* finished, Views& views) const {
     views.clear();
     for (std::uint32_t k = 0; k <= call.inputs; ++k)
       views.push_back(view_of(plan_, plan_.operands[call.operands + k], bases_, rows));
@@ -90,14 +92,13 @@ class Execution {
             .first_row = rows.begin};
   }
 
-  void kernel(const PlanCall& call, const Rows& rows, const Finished* finished,
-              std::vector<View>& views) const {
+  void kernel(const PlanCall& call, const Rows& rows, const Finished* finished, Views& views) const {
     const KernelArgs all = args(call, rows, finished, views);
     call.op ? call.op->forward.run(all) : copy(views[0], views[1]);
   }
 
   // A group that makes what a reduction asks for.
-  void reduction(const PlanStep& s, const TileRun& tiles, const Rows& rows, std::vector<View>& views) const {
+  void reduction(const PlanStep& s, const TileRun& tiles, const Rows& rows, Views& views) const {
     const auto make = [&](std::int64_t begin, std::int64_t end, std::byte* to) {
       tiles.run(begin, end, rows, to);
     };
@@ -113,7 +114,7 @@ class Execution {
   }
 
   // What is folded over rows: a block of them, and, in the end, what all blocks gave.
-  void fold_block(const PlanCall& call, std::int64_t all, const Rows& rows, std::vector<View>& views) const {
+  void fold_block(const PlanCall& call, std::int64_t all, const Rows& rows, Views& views) const {
     KernelArgs k = args(call, rows, nullptr, views);
     k.all_rows = all;
     call.op->over_rows.part(k);
@@ -126,7 +127,7 @@ class Execution {
 
   // Block after block of rows goes through all parts while it is in cache.
   void row_group(const PlanStep& s) {
-    std::vector<std::optional<TileRun>> tiles(s.count);
+    std::pmr::vector<std::optional<TileRun>> tiles(s.count, scratch());
     for (std::uint32_t k = 0; k < s.count; ++k) {
       const PlanStep& part = plan_.parts[s.first + k];
       if (part.count > 0) tiles[k].emplace(plan_, part, bases_);
@@ -134,11 +135,9 @@ class Execution {
     }
     const auto folds = [&](const PlanStep& part) { return plan_.folds_rows(part); };
     parallel_for((s.rows + s.block - 1) / s.block, [&](std::int64_t block) {
-      thread_local BufferRef scratch;
-      thread_local std::vector<View> views;
-      if (s.scratch > 0 && (!scratch || scratch->bytes < s.scratch)) scratch = allocate(s.scratch);
-      Rows rows{block * s.block, std::min(s.block, s.rows - block * s.block),
-                scratch ? scratch->data : nullptr};
+      const Scratch<std::byte> memory(static_cast<std::int64_t>(s.scratch));
+      Views views(scratch());
+      const Rows rows{block * s.block, std::min(s.block, s.rows - block * s.block), memory.data()};
       for (std::uint32_t k = 0; k < s.count; ++k) {
         const PlanStep& part = plan_.parts[s.first + k];
         const auto piece = [&](std::int64_t begin, std::int64_t end) { tiles[k]->run(begin, end, rows); };
@@ -162,30 +161,28 @@ class Execution {
   const Plan& plan_;
   Bases bases_;
   BufferRef arena_, cells_;
-  std::vector<View> views_;
+  Views views_{scratch()};
 };
 
 }  // namespace
 
 std::vector<BufferRef> execute(const Plan& plan, const Capture& capture, const Watch& watch) {
-  using Clock = std::chrono::steady_clock;
   Execution run(plan, capture);
-  if (watch.seconds) watch.seconds->resize(plan.steps.size());
   for (std::size_t s = 0; s < plan.steps.size(); ++s) {
     if (s == plan.tail && watch.before_tail) watch.before_tail(run.outputs);
+    if (watch.step) (*watch.step)(s);
     const PlanStep& step = plan.steps[s];
     const auto origin = [&]() -> const Node& {
       return *capture.nodes[plan.program.items[plan.calls[step.first_call(plan.parts)].item].node];
     };
     try {
-      const auto begin = watch.seconds ? Clock::now() : Clock::time_point();
       run.step(step);
-      if (watch.seconds) (*watch.seconds)[s] += std::chrono::duration<double>(Clock::now() - begin).count();
       if (watch.after_call && step.rows == 0 && step.count == 0) watch.after_call(run.result(step), origin());
     } catch (const UserError& e) {
       throw UserError(fmt::format("{}\n  at {}", e.what(), to_string(*origin().origin)));
     }
   }
+  if (watch.step) (*watch.step)(plan.steps.size());
   if (plan.tail == plan.steps.size() && watch.before_tail) watch.before_tail(run.outputs);
   return std::move(run.outputs);
 }

@@ -205,6 +205,9 @@ struct Op {
   // Whether `forward` may write the result, of this shape, where input 0 lies, of the same type: it reads
   // what it needs of a place, by itself and within its row, before it writes there.
   bool (*in_place)(const void* attributes, const Shape& result) = nullptr;
+  // Whether `forward` takes an input that lies so; others are copied before it runs. Without a rule it takes
+  // all, or with Traits::dense_inputs those without gaps.
+  bool (*reads)(const Shape&, const Layout&) = nullptr;
   // Which of several algorithms `forward` takes for operands of these types and strides, whose data is not
   // looked at, and with or without `finished`: a word for reports.
   const char* (*algorithm)(const KernelArgs&) = nullptr;

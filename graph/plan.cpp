@@ -70,10 +70,17 @@ class Planner {
   std::uint32_t step() const { return static_cast<std::uint32_t>(plan_.steps.size()); }
   std::uint32_t next_call() const { return static_cast<std::uint32_t>(plan_.calls.size()); }
 
-  // From its copy where the kernel needs it dense. Others read the view even where there is a copy: a
+  // The kernel does not take the input as it lies.
+  bool wants_copy(const Item& item, std::uint32_t in) const {
+    if (is_dense(in)) return false;
+    return has(item.op->traits, Traits::dense_inputs) ||
+           (item.op->reads && !item.op->reads(shape(in), places_[in].layout));
+  }
+
+  // From its copy where the kernel wants that. Others read the view even where there is a copy: a
   // kernel's bits may depend on strides, and must not depend on who came first.
-  void read(std::uint32_t item, bool dense_wanted, bool elementwise, bool cut) {
-    const auto copy = dense_wanted ? copies_.find(item) : copies_.end();
+  void read(std::uint32_t item, bool wants_copy, bool elementwise, bool cut) {
+    const auto copy = wants_copy ? copies_.find(item) : copies_.end();
     const Place& place = copy == copies_.end() ? places_[item] : copy->second;
     Storage& s = draft_.storages[place.storage];
     if (s.end < step()) s.elementwise = true;
@@ -153,15 +160,14 @@ class Planner {
     const bool member = item.group != no_index;
     const bool consumes = open_ && item.consumes != no_index && item.consumes == open_group_;
     if (open_ && !consumes && !(member && item.group == open_group_)) close_step();
-    const bool dense_inputs = has(item.op->traits, Traits::dense_inputs);
     for (const std::uint32_t in : inputs)
-      if (dense_inputs && !is_dense(in) && !copies_.contains(in)) copies_.emplace(in, copied(in));
+      if (wants_copy(item, in) && !copies_.contains(in)) copies_.emplace(in, copied(in));
     if (item.rows != rows_) open_rows(item);
     const bool pointwise = has(item.op->traits, Traits::pointwise);
     const bool cut = rows_ != no_index, folds = cut && p_.folds_rows(item);
     const auto operands = static_cast<std::uint32_t>(draft_.operands.size());
     for (std::uint32_t k = 0; k < item.count; ++k)
-      read(inputs[k], dense_inputs, pointwise, folds || (cut && p_.cut_with_rows(item, k)));
+      read(inputs[k], wants_copy(item, inputs[k]), pointwise, folds || (cut && p_.cut_with_rows(item, k)));
     places_[i] = {written(i, cut && !folds), dense(i)};
     if (member) {
       if (!open_) step_ = {.first = next_call()};

@@ -136,8 +136,8 @@ struct Watch {
   void (*before_tail)(std::span<const BufferRef> outputs) = nullptr;
   // Called after every kernel that is a step by itself, with its result; may throw.
   void (*after_call)(const View& result, const Node& node) = nullptr;
-  // Seconds that each step has taken are added here, by step.
-  std::vector<double>* seconds = nullptr;
+  // Called before every step, with its number, and once behind the last.
+  const FunctionRef<void(std::size_t step)>* step = nullptr;
 };
 // Runs a plan on the capture's leaves and numbers. Returns one buffer per output; on an exception nothing has
 // changed but scratch memory. Donated leaves' memory is in the returned buffers afterwards.

@@ -196,7 +196,7 @@ class FoundNaN : public Error {
   using Error::Error;
 };
 thread_local std::string first_infinite;
-thread_local std::vector<double>* step_seconds = nullptr;
+thread_local const StepWatcher* step_watcher = nullptr;
 thread_local std::shared_ptr<const Plan> plan_run_last;
 
 // The loss is the first output of a step.
@@ -280,7 +280,7 @@ struct Run {
       watch.before_tail = keep[0].dtype() == DType::f64
                               ? +[](std::span<const BufferRef> o) { check_loss(o, DType::f64); }
                               : +[](std::span<const BufferRef> o) { check_loss(o, DType::f32); };
-    watch.seconds = step_seconds;
+    watch.step = step_watcher;
     std::vector<BufferRef> buffers = execute(*plan, c, watch);
     plan_run_last = plan;
 
@@ -394,7 +394,7 @@ void reset_plan_stats() {
   cache().stats = {};
 }
 std::shared_ptr<const Plan> last_plan() { return plan_run_last; }
-void profile_steps(std::vector<double>* seconds) { step_seconds = seconds; }
+void watch_steps(const StepWatcher* watcher) { step_watcher = watcher; }
 void clear_plan_cache() {
   const std::scoped_lock hold(cache().lock);
   cache().plans.clear();

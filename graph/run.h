@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "../core/parallel.h"
 #include "parameter.h"
 
 namespace opgrad {
@@ -44,8 +45,9 @@ void clear_plan_cache();
 // The plan that this thread ran last (graph/plan.h); null before the first.
 struct Plan;
 std::shared_ptr<const Plan> last_plan();
-// While set, each run of this thread adds the seconds of its plan's steps to seconds[step]. Null ends it. The
-// vector must outlive that.
-void profile_steps(std::vector<double>* seconds);
+// While set, each run of this thread calls it before every step of its plan, with the step's number, and once
+// behind the last. Null ends it. For measuring and tests; it must outlive its use and not throw.
+using StepWatcher = FunctionRef<void(std::size_t step)>;
+void watch_steps(const StepWatcher* watcher);
 
 }  // namespace opgrad

@@ -1,9 +1,11 @@
 // Inside the room: running the members of a tile group over ranges of elements, tile by tile.
 #pragma once
 #include <array>
+#include <memory_resource>
 #include <vector>
 
 #include "../core/loops.h"
+#include "../core/scratch.h"
 #include "plan.h"
 
 namespace opgrad {
@@ -11,7 +13,7 @@ namespace opgrad {
 // Memory that a run has given to a plan's bases: see Plan::place_in_table.
 struct Bases {
   std::byte* arena = nullptr;
-  std::vector<std::byte*> table;
+  std::pmr::vector<std::byte*> table{scratch()};
 
   // Meaningless for tiles and blocks.
   std::byte* at(const PlanOperand& o) const { return table[o.where] + o.offset; }

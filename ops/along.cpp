@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "../core/scratch.h"
 #include "define.h"
 #include "example_rules.h"
 #include "indices.h"
@@ -62,15 +63,14 @@ void add_along_kernel(const KernelArgs& args) {
   const std::int64_t n = x.shape().dims().back();
   const auto place = [&](const View& v, std::int64_t r) { return detail::offset_of(v, r); };
   dispatch_integer(index.dtype(), [&]<class I>() {
-    std::vector<I> dense(static_cast<std::size_t>(index.numel()));
+    const Scratch<I> dense(index.numel());
     copy(index, dense_view(dense.data(), index.type));
     check_range("add_along", dense_view(dense.data(), index.type), n,
                 args.attributes<AlongAttributes>().labels, args.first_row);
     copy(x, y);
     dispatch(x.dtype(), [&]<class T>() {
-      for (std::size_t r = 0; r < dense.size(); ++r) {
-        const auto row = static_cast<std::int64_t>(r);
-        T& to = y.as<T>()[row * n + static_cast<std::int64_t>(dense[r])];
+      for (std::int64_t row = 0; row < index.numel(); ++row) {
+        T& to = y.as<T>()[row * n + static_cast<std::int64_t>(dense[row])];
         to = static_cast<T>(to + updates.as<T>()[place(updates, row)]);
       }
     });

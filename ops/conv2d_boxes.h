@@ -1,10 +1,7 @@
-// How a convolution's result is cut into boxes that threads compute, and the memory a thread keeps for them.
+// How a convolution's result is cut into boxes that threads compute.
 #pragma once
 #include <algorithm>
-#include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <new>
 
 #include "../core/kernel.h"
 #include "../core/parallel.h"
@@ -12,27 +9,6 @@
 namespace opgrad {
 
 inline std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
-struct Release {
-  void operator()(std::byte* p) const { ::operator delete (p, std::align_val_t{64}); }
-};
-
-// Memory that the thread keeps, aligned to 64 bytes, of at least so many elements. Which: a thread may need
-// several at once.
-template <int which, class T>
-T* thread_buffer(std::int64_t elements) {
-  thread_local std::unique_ptr<std::byte, Release> memory;
-  thread_local std::int64_t capacity = 0;
-  const std::int64_t bytes = elements * static_cast<std::int64_t>(sizeof(T));
-  if (bytes > capacity) {
-    capacity = 0;
-    memory.reset();
-    memory.reset(
-        static_cast<std::byte*>(::operator new (static_cast<std::size_t>(bytes), std::align_val_t{64})));
-    capacity = bytes;
-  }
-  return reinterpret_cast<T*>(memory.get());
-}
 
 // A box of the result: whole images; or whole lines of one image; or a piece of one line.
 struct Box {

@@ -2,6 +2,7 @@
 #include "conv2d_direct.h"
 
 #include <cstring>
+#include <memory_resource>
 #include <vector>
 
 #include "conv2d_boxes.h"
@@ -25,8 +26,7 @@ struct Correlation {
 
   int packs = 0;
   Size lanes = 0, vectors = 0;
-  const T* packed =
-      nullptr;  // [lattices][block of channels][taps][in][channels of the block]; null: w itself
+  Scratch<T> packed{};  // [lattices][block of channels][taps][in][channels of the block]; empty: w itself
 
   Size blocks() const { return divide_up(vectors, packs); }
   Size vectors_of(Size block) const { return std::min<Size>(packs, vectors - block * packs); }
@@ -73,13 +73,15 @@ void pack(Correlation<T>& c) {
   const Size pixels = c.batch * c.out_rows * c.out_columns;
   if (!c.transposed && c.out % c.lanes == 0 && pixels <= 512) return;
   Size depth = 0;
-  std::vector<Size> starts;
+  std::pmr::vector<Size> starts(scratch());
+  starts.reserve(c.down.all.size() * c.across.all.size());
   for (const Lattice& a : c.down.all)
     for (const Lattice& b : c.across.all) {
       starts.push_back(depth);
       depth += static_cast<Size>(a.taps.size() * b.taps.size()) * c.in;
     }
-  T* all = thread_buffer<1, T>(depth * c.vectors * c.lanes);
+  c.packed = Scratch<T>(depth * c.vectors * c.lanes);
+  T* const all = c.packed.data();
   const auto lattices = static_cast<Size>(starts.size()), blocks = c.blocks();
   const Size one = depth * c.vectors * c.lanes / (lattices * blocks);
   parallel_ranges(
@@ -100,7 +102,6 @@ void pack(Correlation<T>& c) {
             }
         }
       });
-  c.packed = all;
 }
 
 // ------------------------------------------------------------------------------------------------ boxes
@@ -117,14 +118,15 @@ void compute(const Correlation<T>& c, Size image, const Lattice& a, const Lattic
                end = std::lower_bound(begin, o.end(), c.rows - from);
     return Range{begin - o.begin(), end - o.begin()};
   };
-  thread_local Source<T> source;
-  thread_local std::vector<Size> offsets;
+  Source<T> source;
+  std::pmr::vector<Size> offsets(scratch());
   if (taps) {
     const Size low = lines.begin * c.down.step + a.offsets.front();
     const Size high = (lines.end - 1) * c.down.step + a.offsets.back();
     const Range rows{std::clamp<Size>(low, 0, c.rows), std::clamp<Size>(high + 1, 0, c.rows)};
     const Image<T> from{c.x + image * c.rows * c.columns * c.in, c.rows, c.columns, c.in};
-    locate<T>(from, b.offsets, c.across.step, rows, p, source);
+    source = locate<T>(from, b.offsets, c.across.step, rows, p);
+    offsets.reserve(a.taps.size() * source.segments.size());
   }
   for (Size block = first_block; block < end_block; ++block) {
     const Size vectors = c.vectors_of(block), first = block * c.packs * c.lanes;
@@ -158,7 +160,7 @@ void compute(const Correlation<T>& c, Size image, const Lattice& a, const Lattic
 template <class T>
 void compute(const Correlation<T>& c, const Box& box, Size first_block, Size end_block) {
   for (Size image = box.first_image; image < box.end_image; ++image) {
-    const T* packed = c.packed;
+    const T* packed = c.packed.data();
     for (const Lattice& a : c.down.all) {
       const Range lines = points(c.down, a, box.first_row, box.end_row);
       for (const Lattice& b : c.across.all) {

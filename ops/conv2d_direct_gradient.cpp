@@ -56,10 +56,11 @@ struct Taps {
 };
 
 // The depth in tiles: runs of each segment, cut evenly.
-std::vector<Taps> tiles_of(const ConvSizes& s, Size segment, bool scattered, int packs) {
-  std::vector<Taps> tiles;
+std::pmr::vector<Taps> tiles_of(const ConvSizes& s, Size segment, bool scattered, int packs) {
+  std::pmr::vector<Taps> tiles(scratch());
   const Size run = scattered ? s.depth() : segment, row = s.kernel_columns * s.in;
   const Size count = divide_up(run, tile_height(packs));
+  tiles.reserve(static_cast<std::size_t>(divide_up(s.depth(), run) * count));
   for (Size at = 0; at < s.depth(); at += run)
     for (Size i = 0; i < count; ++i)
       tiles.push_back({at + i * run / count, at + (i + 1) * run / count, scattered ? -1 : at / row});
@@ -75,8 +76,8 @@ struct Job {
   Size lanes, vectors;
   int packs;
   bool scattered;
-  std::vector<Size> offsets;  // of the columns
-  std::vector<Taps> tiles;
+  std::pmr::vector<Size> offsets{scratch()};  // of the columns
+  std::pmr::vector<Taps> tiles{scratch()};
 
   Job(const ConvSizes& sizes, const T* from, const T* deltas)
       : s(sizes),
@@ -91,6 +92,7 @@ struct Job {
     // Tiles over several kernel rows need all of them, in the padding or not, which must not be far apart.
     const bool near = s.strides[0] <= 4 && s.dilations[0] <= 4;
     scattered = near && segment <= short_segment && s.depth() > segment;
+    offsets.reserve(static_cast<std::size_t>(s.kernel_columns));
     for (Size n = 0; n < s.kernel_columns; ++n) offsets.push_back(n * s.dilations[1] - s.left);
     tiles = tiles_of(s, segment, scattered, packs);
   }
@@ -103,19 +105,19 @@ template <class T>
 void add_band(const Job<T>& j, T* sum, Range which, Size image, Range lines, Range p) {
   const ConvSizes& s = j.s;
   const bool scattered = j.scattered;
-  thread_local Source<T> source;
-  thread_local std::vector<Size> offsets;
   const auto row_of = [&](Size line, Size m) { return line * s.strides[0] + m * s.dilations[0] - s.top; };
   Range rows{row_of(lines.begin, 0), row_of(lines.end - 1, s.kernel_rows - 1) + 1};
   if (!scattered) rows = {std::clamp<Size>(rows.begin, 0, s.rows), std::clamp<Size>(rows.end, 0, s.rows)};
-  locate<T>({j.x + image * s.rows * s.columns * s.in, s.rows, s.columns, s.in}, j.offsets, s.strides[1], rows,
-            p, source);
+  const Source<T> source = locate<T>({j.x + image * s.rows * s.columns * s.in, s.rows, s.columns, s.in},
+                                     j.offsets, s.strides[1], rows, p);
 
   const Size pixels = p.end - p.begin;
   const T* d = j.delta + ((image * s.out_rows + lines.begin) * s.out_columns + p.begin) * s.out;
   Size d_step = s.out, d_line = s.out_columns * s.out;
+  Scratch<T> widened;
   if (s.out < j.lanes) {
-    T* to = thread_buffer<2, T>((lines.end - lines.begin) * pixels * j.lanes);
+    widened = Scratch<T>((lines.end - lines.begin) * pixels * j.lanes);
+    T* const to = widened.data();
     for (Size i = 0; i < lines.end - lines.begin; ++i)
       for (Size k = 0; k < pixels; ++k) {
         T* at = to + (i * pixels + k) * j.lanes;
@@ -127,8 +129,9 @@ void add_band(const Job<T>& j, T* sum, Range which, Size image, Range lines, Ran
     d_line = pixels * j.lanes;
   }
 
+  std::pmr::vector<Size> offsets(scratch());
   if (scattered) {
-    offsets.clear();
+    offsets.reserve(static_cast<std::size_t>(s.depth()));
     for (Size m = 0; m < s.kernel_rows; ++m)
       for (const Size segment : source.segments)
         for (Size k = 0; k < source.length; ++k)

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "../core/scratch.h"
 #include "conv2d_boxes.h"
 #include "conv2d_tiles.h"
 
@@ -65,7 +66,7 @@ void add_row(const ConvSizes& s, const T* patches, Size width, T* line) {
 template <class T>
 void compute(const Fold<T>& f, Size image, Size first_row, Size end_row) {
   const ConvSizes& s = f.s;
-  T* patches = thread_buffer<0, T>(s.out_columns * f.width);
+  const Scratch<T> patches(s.out_columns * f.width);
   T* x = f.x + image * s.rows * s.columns * s.in;
   std::fill(x + first_row * s.columns * s.in, x + end_row * s.columns * s.in, T{});
   // Line i touches rows i*stride - top to i*stride - top + extent.
@@ -73,11 +74,11 @@ void compute(const Fold<T>& f, Size image, Size first_row, Size end_row) {
   const Size first = divide_up(std::max<Size>(0, first_row + s.top - extent), s.strides[0]);
   const Size end = std::min(s.out_rows, (end_row - 1 + s.top) / s.strides[0] + 1);
   for (Size i = first; i < end; ++i) {
-    multiply(f, f.delta + (image * s.out_rows + i) * s.out_columns * s.out, patches);
+    multiply(f, f.delta + (image * s.out_rows + i) * s.out_columns * s.out, patches.data());
     for (Size m = 0; m < s.kernel_rows; ++m) {
       const Size row = i * s.strides[0] + m * s.dilations[0] - s.top;
       if (row >= first_row && row < end_row)
-        add_row(s, patches + m * s.kernel_columns * s.in, f.width, x + row * s.columns * s.in);
+        add_row(s, patches.data() + m * s.kernel_columns * s.in, f.width, x + row * s.columns * s.in);
     }
   }
 }
@@ -91,11 +92,11 @@ bool fold_fits(const ConvSizes& s) {
 template <class T>
 void fold_input_gradient(const ConvSizes& s, const T* delta, const T* w, T* x, const Finished* finished) {
   const Size lanes = tile_lanes(sizeof(T)), depth = s.depth(), width = divide_up(depth, lanes) * lanes;
-  T* weights = thread_buffer<1, T>(s.out * width);
-  std::fill_n(weights, s.out * width, T{});
+  const Scratch<T> weights(s.out * width);
+  std::fill_n(weights.data(), s.out * width, T{});
   for (Size k = 0; k < depth; ++k)
     for (Size o = 0; o < s.out; ++o) weights[o * width + k] = w[k * s.out + o];
-  const Fold<T> fold{s, delta, x, weights, width};
+  const Fold<T> fold{s, delta, x, weights.data(), width};
 
   // Whole images; in small batches bands of lines, which share lines of delta with their neighbours, whose
   // products both compute: so bands are four times as high as what they share.

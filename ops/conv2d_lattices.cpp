@@ -10,24 +10,27 @@ namespace opgrad {
 using Size = std::int64_t;
 
 Lattices forward_lattices(Size taps, Size stride, Size dilation, Size pad) {
-  Lattices l{stride, 1, {{0, {}, {}}}};
+  Lattices l{stride, 1};
+  Lattice& one = l.all.emplace_back(Lattice{0});
+  one.taps.reserve(static_cast<std::size_t>(taps));
+  one.offsets.reserve(static_cast<std::size_t>(taps));
   for (Size t = 0; t < taps; ++t) {
-    l.all[0].taps.push_back(t);
-    l.all[0].offsets.push_back(t * dilation - pad);
+    one.taps.push_back(t);
+    one.offsets.push_back(t * dilation - pad);
   }
   return l;
 }
 
 Lattices gradient_lattices(Size taps, Size stride, Size dilation, Size pad, Size outputs) {
-  Lattices l{1, stride, {}};
+  Lattices l{1, stride};
+  l.all.reserve(static_cast<std::size_t>(std::min(stride, outputs)));
   for (Size first = 0; first < std::min(stride, outputs); ++first) {
-    Lattice one{first, {}, {}};
+    Lattice& one = l.all.emplace_back(Lattice{first});
     for (Size t = taps - 1; t >= 0; --t)
       if (const Size from = first + pad - t * dilation; from % stride == 0) {
         one.taps.push_back(t);
         one.offsets.push_back(from / stride);
       }
-    l.all.push_back(std::move(one));
   }
   return l;
 }
@@ -39,8 +42,8 @@ Range points(const Lattices& l, const Lattice& one, Size from, Size to) {
   return {before(from), before(to)};
 }
 
-std::vector<Segment> segments(const Lattices& l, const Lattice& one, Range p, Size size) {
-  std::vector<Segment> all;
+std::pmr::vector<Segment> segments(const Lattices& l, const Lattice& one, Range p, Size size) {
+  std::pmr::vector<Segment> all(scratch());
   const auto& o = one.offsets;
   // The first point whose input by a tap lies at `input` or after it.
   const auto reaches = [&](Size tap, Size input) {

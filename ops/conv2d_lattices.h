@@ -4,8 +4,10 @@
 // the taps.
 #pragma once
 #include <cstdint>
+#include <memory_resource>
 #include <vector>
 
+#include "../core/scratch.h"
 #include "conv2d_source.h"
 
 namespace opgrad {
@@ -14,11 +16,11 @@ namespace opgrad {
 // offsets rising, with the kernel's taps[t].
 struct Lattice {
   std::int64_t first;
-  std::vector<std::int64_t> taps, offsets;
+  std::pmr::vector<std::int64_t> taps{scratch()}, offsets{scratch()};
 };
 struct Lattices {
   std::int64_t step = 1, distance = 1;
-  std::vector<Lattice> all;
+  std::pmr::vector<Lattice> all{scratch()};
 };
 
 Lattices forward_lattices(std::int64_t taps, std::int64_t stride, std::int64_t dilation, std::int64_t pad);
@@ -33,6 +35,6 @@ struct Segment {
   Range points, taps;  // taps as indices of the lattice's lists
 };
 // Cuts `p` into segments, in order.
-std::vector<Segment> segments(const Lattices& l, const Lattice& one, Range p, std::int64_t size);
+std::pmr::vector<Segment> segments(const Lattices& l, const Lattice& one, Range p, std::int64_t size);
 
 }  // namespace opgrad

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "../core/gemm_kernels.h"
+#include "../core/scratch.h"
 #include "conv2d_boxes.h"
 #include "conv2d_patches.h"
 #include "conv2d_source.h"
@@ -60,14 +61,15 @@ void transform_kernels(const Problem& p, Size block, Size first, Size end, float
   const auto run = transform<KernelIn>(p.shape.side);
   KernelIn k{p.w + first * p.out + begin, p.in * p.out, count, last, to + first * width, apart(p.in, width)};
   Size step = p.out;
+  Scratch<float> taps;
   if (p.turned) {
     step = p.packs * p.lanes;
     k.tap = kernel_rows * step;
-    float* taps = thread_buffer<2, float>(9 * k.tap);
+    taps = Scratch<float>(9 * k.tap);
     for (Size tap = 0; tap < 9; ++tap)
       detail::gemm_kernels().transpose(p.w + ((8 - tap) * p.out + begin) * p.in + first, p.in, last + p.lanes,
-                                       end - first, taps + tap * k.tap);
-    k.g = taps;
+                                       end - first, taps.data() + tap * k.tap);
+    k.g = taps.data();
   }
   for (Size row = first; row < end; ++row, k.g += step, k.to += width) run(&k);
 }
@@ -156,21 +158,23 @@ void compute(const Problem& p, const Box& box) {
   const WinogradShape& s = p.shape;
   const Size down = s.down(), rows = box.end_row - box.first_row;
   const Size images = box.end_image - box.first_image, columns = box.end_column - box.first_column;
-  Patch* list = thread_buffer<0, Patch>(images * rows * columns);
+  const Scratch<Patch> patches(images * rows * columns);
+  Patch* const list = patches.data();
   const Size line = box.first_image * down + box.first_row;
   // A box of several images has all their lines.
   const BoxTiles tiles{list,
                        list_tiles(s, {line, line + images * rows}, {box.first_column, box.end_column}, list)};
-  float* inputs = thread_buffer<2, float>(p.products() * apart(p.height, p.in));
-  float* products = thread_buffer<3, float>(p.products() * apart(p.height, p.packs * p.lanes));
+  const Scratch<float> inputs(p.products() * apart(p.height, p.in));
+  const Scratch<float> products(p.products() * apart(p.height, p.packs * p.lanes));
   const auto compute_all = [&](Size begin, Size end, Size products_down, Size products_across) {
     const Size n = end - begin, chunks = divide_up(n, p.height);
     for (Size i = 0; i < chunks; ++i) {
       const Chunk c{begin + i * n / chunks, begin + (i + 1) * n / chunks, products_down, products_across};
-      const PatchIn in{p.x,  s.columns * p.in,      p.in, p.in, list + c.begin, c.tiles(), inputs,
+      const PatchIn in{p.x,  s.columns * p.in,      p.in, p.in, list + c.begin, c.tiles(), inputs.data(),
                        p.in, apart(c.tiles(), p.in)};
       transform<PatchIn>(s.side)(&in);
-      for (Size block = 0; block < p.blocks(); ++block) compute(p, tiles, c, block, inputs, products);
+      for (Size block = 0; block < p.blocks(); ++block)
+        compute(p, tiles, c, block, inputs.data(), products.data());
     }
   };
   if (together(p, tiles.begin))
@@ -188,10 +192,11 @@ void choose_tiles(Problem& p) {
 
 void correlate(Problem p, const Finished* finished) {
   choose_tiles(p);
+  Scratch<float> own;
   if (!p.kernels) {
-    float* own = thread_buffer<1, float>(p.place_of(p.blocks()));
-    transform_kernels(p, own);
-    p.kernels = own;
+    own = Scratch<float>(p.place_of(p.blocks()));
+    transform_kernels(p, own.data());
+    p.kernels = own.data();
   }
   const Size side = p.shape.side, tile = side * side * p.out * static_cast<Size>(sizeof(float));
   const Boxes boxes(p.batch, p.shape.down(), p.shape.across(), std::clamp<Size>(box_bytes / tile, 28, 160),

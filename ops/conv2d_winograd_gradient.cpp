@@ -1,6 +1,7 @@
 // The kernel's gradient by Winograd: products over tiles, summed by groups, transformed at the end.
 #include <algorithm>
 
+#include "../core/scratch.h"
 #include "conv2d_boxes.h"
 #include "conv2d_patches.h"
 #include "conv2d_source.h"
@@ -50,11 +51,13 @@ void add_tiles(const Job& j, Range lines, Range columns, bool fresh) {
   const WinogradShape shape{s.rows, s.columns, s.in, s.out_rows, s.out_columns, s.out, s.top, s.left, j.side};
   const Size tiles = (lines.end - lines.begin) * (columns.end - columns.begin),
              lanes = tile_lanes(sizeof(float)), width = j.cut.width;
-  Patch* list = thread_buffer<0, Patch>(tiles);
+  const Scratch<Patch> patches(tiles);
+  Patch* const list = patches.data();
   const WinogradClasses begin = list_tiles(shape, lines, columns, list);
   const Size apart_in = tiles * j.channels + gap_in, apart_delta = tiles * width + gap_delta;
-  float* inputs = thread_buffer<2, float>(j.cut.products * apart_in);
-  float* deltas = thread_buffer<3, float>(j.cut.products * apart_delta);
+  const Scratch<float> inputs_memory(j.cut.products * apart_in), deltas_memory(j.cut.products * apart_delta);
+  float* const inputs = inputs_memory.data();
+  float* const deltas = deltas_memory.data();
   const PatchIn in{
       j.x + j.first_channel, s.columns * s.in, s.in, j.channels, list, tiles, inputs, j.channels, apart_in};
   transform<PatchIn>(j.side)(&in);

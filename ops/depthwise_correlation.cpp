@@ -39,14 +39,14 @@ template <class T>
 void scattered_lines(DepthwiseTiles<T> t) {
   T* const y = t.y;
   const Size y_row = t.y_row, y_step = t.y_step, rows = t.rows;
-  T* const line = thread_buffer<2, T>(t.columns * t.channels);
-  t.y = line;
+  const Scratch<T> line(t.columns * t.channels);
+  t.y = line.data();
   t.y_step = t.channels;
   t.rows = 1;
   for (Size r = 0; r < rows; ++r, t.first += t.x_row) {
     depthwise_lines(t);
     for (Size p = 0; p < t.columns; ++p)
-      std::copy_n(line + p * t.channels, t.channels, y + r * y_row + p * y_step);
+      std::copy_n(line.data() + p * t.channels, t.channels, y + r * y_row + p * y_step);
   }
 }
 
@@ -85,7 +85,7 @@ void compute(const Correlation<T>& c, const Rectangles& r, const Side<const T>& 
 
 template <class T>
 void compute(const Correlation<T>& c, const Box& box) {
-  thread_local Rectangles rectangles;
+  Rectangles rectangles;
   const Size m = c.s.multiplier, channels = c.s.channels;
   const Size lines = box.end_row - box.first_row, box_columns = box.end_column - box.first_column;
   const Range rows = rows_read(c.grid, box);
@@ -102,21 +102,24 @@ void compute(const Correlation<T>& c, const Box& box) {
     for (Size first = 0, end; first < channels; first = end) {
       end = block_end(first, block, channels, sizeof(T));
       const Size width = (end - first) * m;
+      Scratch<T> spread_out, multiples;
       Side<const T> from{{0, c.grid.columns * c.in, c.in}, whole.data + (c.spreads() ? first : first * m)};
       if (copies) {
         PixelLayout copy{rows.begin, 0, width, c.lines() ? c.grid.across.step : 1, 0};
         const Size phases = std::min(copy.phases, c.grid.columns);
         copy.phase = divide_up(c.grid.columns, phases) * width;
         copy.line = phases * copy.phase;
-        T* const to = thread_buffer<0, T>((rows.end - rows.begin) * copy.line);
-        spread(whole, rows, first, end - first, c.spreads() ? m : 1, copy, to);
-        from = {copy, to};
+        spread_out = Scratch<T>((rows.end - rows.begin) * copy.line);
+        spread(whole, rows, first, end - first, c.spreads() ? m : 1, copy, spread_out.data());
+        from = {copy, spread_out.data()};
       }
       if (known != from.layout.pixel) find_rectangles(c.grid, box, from.layout, c.wide(), rectangles);
       known = from.layout.pixel;
       Side<T> to{{box.first_row, c.out_columns * c.out, c.out}, y + (c.folds() ? first : first * m)};
-      if (c.folds())
-        to = {{box.first_row, box_columns * width, width}, thread_buffer<1, T>(lines * box_columns * width)};
+      if (c.folds()) {
+        multiples = Scratch<T>(lines * box_columns * width);
+        to = {{box.first_row, box_columns * width, width}, multiples.data()};
+      }
       compute(c, rectangles, from, w + first * m, to, box.first_column, width);
       if (c.folds())
         for (Size r = 0; r < lines; ++r)

@@ -44,7 +44,7 @@ struct Job {
 // Adds what lines of one image give to the sums of channels [begin, end).
 template <class T>
 void add_lines(const Job<T>& j, Size image, Range lines, Size begin, Size end, T* sums) {
-  thread_local Rectangles rectangles;
+  Rectangles rectangles;
   const DepthwiseSizes& s = j.s;
   const Box box{image, image + 1, lines.begin, lines.end, 0, s.out_columns};
   const Range rows = rows_read(j.grid, box);
@@ -59,16 +59,19 @@ void add_lines(const Job<T>& j, Size image, Range lines, Size begin, Size end, T
     const Size width = (last - first) * s.multiplier;
     PixelLayout from{0, s.columns * s.channels, s.channels}, by{0, s.out_columns * s.out(), s.out()};
     const T *in = x.data + first, *delta = d.data + first * s.multiplier;
+    Scratch<T> spread_out, side_by_side;
     if (s.multiplier > 1 || j.few()) {
       from = {rows.begin, s.columns * width, width};
-      T* const to = thread_buffer<0, T>((rows.end - rows.begin) * from.line + slack);
+      spread_out = Scratch<T>((rows.end - rows.begin) * from.line + slack);
+      T* const to = spread_out.data();
       spread(x, rows, first, last - first, s.multiplier, from, to);
       std::fill_n(to + (rows.end - rows.begin) * from.line, slack, T{});
       in = to;
     }
     if (j.few()) {
       by = {lines.begin, s.out_columns * width, width};
-      T* const to = thread_buffer<1, T>((lines.end - lines.begin) * by.line + slack);
+      side_by_side = Scratch<T>((lines.end - lines.begin) * by.line + slack);
+      T* const to = side_by_side.data();
       spread(d, lines, 0, width, 1, by, to);
       std::fill_n(to + (lines.end - lines.begin) * by.line, slack, T{});
       delta = to;
@@ -121,7 +124,8 @@ void add_group(const Job<T>& j, Size example, Size first, Size end, Size begin, 
     for_blocks(begin, stop, j.block, s.channels, s.multiplier, sizeof(T), f);
   };
   blocks([&](Size, Size, Size n) { slots += n; });
-  T* const sums = thread_buffer<2, T>(s.taps() * slots);
+  const Scratch<T> memory(s.taps() * slots);
+  T* const sums = memory.data();
   std::fill_n(sums, s.taps() * slots, T{});
   for (Size line = first; line < end;) {
     const Size image = line / s.out_rows, i = line % s.out_rows;

@@ -2,6 +2,7 @@
 // repeat from pixel to pixel.
 #include <algorithm>
 
+#include "../core/scratch.h"
 #include "conv2d_boxes.h"
 #include "depthwise_tiles.h"
 #include "vectors.h"
@@ -75,10 +76,10 @@ struct Lines {
 template <class T>
 void depthwise_lines(const DepthwiseTiles<T>& a) {
   const Size width = a.channels + 64 / static_cast<Size>(sizeof(T));
-  T* const weights = thread_buffer<3, T>(a.taps * width);
+  const Scratch<T> weights(a.taps * width);
   for (Size k = 0; k < a.taps; ++k)
     for (Size i = 0; i < width; ++i) weights[k * width + i] = a.w[a.weights[k] + i % a.channels];
-  in_vectors<Lines<T>, const DepthwiseTiles<T>*, const T*, Size>(&a, weights, width);
+  in_vectors<Lines<T>, const DepthwiseTiles<T>*, const T*, Size>(&a, weights.data(), width);
 }
 
 template void depthwise_lines(const DepthwiseTiles<float>&);

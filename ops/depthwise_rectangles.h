@@ -1,6 +1,7 @@
 // How depthwise kernels cut their work: rectangles of outputs that read the same taps, and blocks of channels
 // that stay in cache.
 #pragma once
+#include <memory_resource>
 #include <vector>
 
 #include "conv2d_boxes.h"
@@ -23,9 +24,9 @@ struct Rectangle {
   std::int64_t taps, run;
 };
 struct Rectangles {
-  std::vector<Rectangle> all;
+  std::pmr::vector<Rectangle> all{scratch()};
   // Of taps: in what is read, and `width` for each tap of the kernel before it.
-  std::vector<std::int64_t> offsets, weights;
+  std::pmr::vector<std::int64_t> offsets{scratch()}, weights{scratch()};
 };
 // Those of a box of outputs.
 void find_rectangles(const DepthwiseGrid& grid, const Box& box, const PixelLayout& from, std::int64_t width,

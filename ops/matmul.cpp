@@ -3,9 +3,7 @@
 
 #include <algorithm>
 #include <limits>
-#include <new>
 
-#include "../core/buffer.h"
 #include "../core/gemm.h"
 #include "../core/parallel.h"
 #include "define.h"
@@ -64,65 +62,45 @@ Result matmul_shape(const Call& call) {
   return {call.dtype(0), Shape{a[0], m, n}};
 }
 
-// The matrices of a view as gemm takes them: in place where one axis has stride 1, transposed if it is the
-// first; else from a dense copy.
+// Where gemm finds the matrices of a view: one of its axes has stride 1, and the matrix is transposed if that
+// is the first. The stride of an axis of one element means nothing; a distance must span its row.
+struct Lie {
+  bool fits = false, transposed = false;
+  std::int64_t ld = 1, batch_stride = 0;
+
+  template <class Strides>
+  Lie(const Shape& shape, const Strides& strides) {
+    const int row = shape.rank() - 2, column = row + 1;
+    const std::int64_t m = shape[row], n = shape[column];
+    batch_stride = shape.rank() == 3 ? strides[0] : 0;
+    const std::int64_t down = m > 1 ? strides[at(row)] : std::max<std::int64_t>(1, n);
+    const std::int64_t across = n > 1 ? strides[at(column)] : std::max<std::int64_t>(1, m);
+    if ((n <= 1 || across == 1) && down >= std::max<std::int64_t>(1, n)) {
+      fits = true;
+      ld = down;
+    } else if ((m <= 1 || down == 1) && across >= std::max<std::int64_t>(1, m)) {
+      fits = transposed = true;
+      ld = across;
+    }
+    fits = fits || shape.numel() == 0;
+  }
+};
+
 template <class T>
 struct Matrices {
-  Matrix<T> first{};
-  std::int64_t batch_stride = 0;
-  BufferRef copy;
+  Matrix<T> first;
+  std::int64_t batch_stride;
 
-  Matrices() = default;
   explicit Matrices(const View& v) {
-    if (take(v)) return;
-    copy = allocate(static_cast<std::size_t>(v.numel()) * sizeof(T));
-    const View dense = dense_view(copy->data, v.type);
-    opgrad::copy(v, dense);
-    internal_check(take(dense), "a dense matrix needs no copy");
+    const Lie lie(v.shape(), v.strides);
+    internal_check(lie.fits, "matmul: what gemm cannot take is copied first");
+    first = {v.as<T>(), lie.ld, lie.transposed};
+    batch_stride = lie.batch_stride;
   }
   Matrix<T> operator[](std::int64_t b) const {
     return {first.data + b * batch_stride, first.ld, first.transposed};
   }
-
-  // In place, if that can be. The stride of an axis of one element means nothing; a distance must span its
-  // row.
-  bool take(const View& v) {
-    batch_stride = v.shape().rank() == 3 ? v.strides[0] : 0;
-    const int row = v.shape().rank() - 2, column = row + 1;
-    const std::int64_t m = v.shape()[row], n = v.shape()[column];
-    const std::int64_t down = m > 1 ? v.strides[at(row)] : std::max<std::int64_t>(1, n);
-    const std::int64_t across = n > 1 ? v.strides[at(column)] : std::max<std::int64_t>(1, m);
-    if ((n <= 1 || across == 1) && down >= std::max<std::int64_t>(1, n)) {
-      first = {v.as<T>(), down, false};
-      return true;
-    }
-    if ((m <= 1 || down == 1) && across >= std::max<std::int64_t>(1, m)) {
-      first = {v.as<T>(), across, true};
-      return true;
-    }
-    return false;
-  }
 };
-
-// Element by element, from views that gemm does not take, when there is no memory for a copy of them.
-template <class T>
-void matmul_in_place(const KernelArgs& k) {
-  const Shape& out = k.out.shape();
-  const int rank = out.rank();
-  const View &a = k.in[0], &b = k.in[1];
-  const auto row = at(rank - 2), column = at(rank - 1);
-  for (std::int64_t e = 0; e < out.numel(); ++e) {
-    const std::int64_t j = e % out[rank - 1], i = e / out[rank - 1] % out[rank - 2];
-    const std::int64_t batch = rank == 3 ? e / (out[1] * out[2]) : 0;
-    const T* x = a.as<T>() + i * a.strides[row] + (rank == 3 ? batch * a.strides[0] : 0);
-    const T* y = b.as<T>() + j * b.strides[column] + (rank == 3 ? batch * b.strides[0] : 0);
-    T sum = 0;
-    for (std::int64_t d = 0; d < a.shape()[rank - 1]; ++d)
-      sum += x[d * a.strides[column]] * y[d * b.strides[row]];
-    k.out.as<T>()[e] = sum;
-  }
-  if (k.finished) (*k.finished)(0, out.numel());
-}
 
 template <class T>
 void matmul_of(const KernelArgs& k) {
@@ -165,15 +143,11 @@ void matmul_of(const KernelArgs& k) {
   });
 }
 
-// What is copied first is not transposed any more.
 const char* matmul_algorithm(const KernelArgs& k) {
   const Shape& out = k.out.shape();
   const std::int64_t m = out[out.rank() - 2], n = out[out.rank() - 1],
                      depth = k.in[0].shape()[out.rank() - 1];
-  const auto transposed = [&](const View& v) {
-    Matrices<float> matrices;
-    return matrices.take(v) && matrices.first.transposed;
-  };
+  const auto transposed = [](const View& v) { return Lie(v.shape(), v.strides).transposed; };
   if (depth == 1 && !transposed(k.in[1])) return "outer product";
   const bool reports = k.finished && !(out.rank() == 3 && out[0] >= 8);
   return gemm_choice(m, n, depth, transposed(k.in[0]), transposed(k.in[1]), k.out.dtype(), reports);
@@ -205,15 +179,7 @@ constinit const Op records::matmul_op{
     .about = "y[i,j] = sum over k of a[i,k] b[k,j], for each matrix of a batch; 0 where there is no k",
     .shape = matmul_shape,
     .forward =
-        [](const KernelArgs& k) {
-          dispatch_float(k.out.dtype(), [&]<class T>() {
-            try {
-              matmul_of<T>(k);
-            } catch (const std::bad_alloc&) {
-              matmul_in_place<T>(k);
-            }
-          });
-        },
+        [](const KernelArgs& k) { dispatch_float(k.out.dtype(), [&]<class T>() { matmul_of<T>(k); }); },
     // d sum(dy * (a b)) = sum((dy b^T) * da) + sum((a^T dy) * db).
     .backward =
         [](const Tensor& y, const Tensor& dy, Wanted wanted) {
@@ -282,6 +248,7 @@ constinit const Op records::matmul_op{
                }}};
         },
     .per_example = {matmul_by_example, lift_matmul},
+    .reads = [](const Shape& shape, const Layout& layout) { return Lie(shape, layout.strides).fits; },
     .algorithm = matmul_algorithm};
 
 Tensor matmul(const Operand& a, const Operand& b) {

@@ -1,6 +1,7 @@
 // Reductions. The records keep folded axes with size 1; the public functions reshape them away.
 #include <fmt/format.h>
 
+#include "../core/scratch.h"
 #include "define.h"
 
 namespace opgrad {
@@ -129,7 +130,8 @@ void first_max_kernel(const KernelArgs& args) {
     if (groups[i] != shape[i]) to_group[static_cast<std::size_t>(i)] = 0;
   const int last = shape.rank() - 1;
   const std::int64_t row = shape[last], step = to_group[static_cast<std::size_t>(last)];
-  std::vector<std::int64_t> best(static_cast<std::size_t>(groups.numel()), -1);
+  const Scratch<std::int64_t> best(groups.numel());
+  std::fill_n(best.data(), groups.numel(), -1);
   dispatch(x.dtype(), [&]<class T>() {
     const T* const values = x.as<T>();
     std::array<std::int64_t, max_rank> at{};
@@ -147,7 +149,7 @@ void first_max_kernel(const KernelArgs& args) {
       }
     }
   });
-  for (const std::int64_t b : best) y.as<bool>()[b] = true;
+  for (std::int64_t g = 0; g < groups.numel(); ++g) y.as<bool>()[best[g]] = true;
 }
 
 }  // namespace

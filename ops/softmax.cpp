@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "../core/buffer.h"
 #include "../core/parallel.h"
+#include "../core/scratch.h"
 #include "define.h"
 #include "example_rules.h"
 
@@ -200,10 +200,10 @@ void cross_entropy_rows(const KernelArgs& args) {
   dispatch_float(args.out.dtype(), [&]<class T>() {
     for_rows<T>(args.in[0], [&](std::int64_t row, const Rows<T>& rows) {
       T greatest[chunk_rows], sum[chunk_rows];
-      const BufferRef scratch = allocate(static_cast<std::size_t>(rows.rows * rows.columns) * sizeof(T));
+      const Scratch<T> exponentials(rows.rows * rows.columns);
       const T* const x = args.in[0].as<T>() + row * rows.columns;
       T* const y = args.out.as<T>() + row;
-      rows.exponentials(x, reinterpret_cast<T*>(scratch->data), greatest, sum);
+      rows.exponentials(x, exponentials.data(), greatest, sum);
       const View total[] = {rows.column(sum)};
       map1<[](auto s) { return log(s); }>.run({.in = total, .out = rows.column(y)});
       for (std::int64_t r = 0; r < rows.rows; ++r)

@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <numeric>
@@ -20,12 +22,24 @@ namespace {
 constexpr std::size_t most_rows = 40;
 
 // While it lives, the steps of this thread's plans are timed.
-struct Timing {
-  std::vector<double> seconds;
-  Timing() { profile_steps(&seconds); }
-  ~Timing() { profile_steps(nullptr); }
+class Timing {
+ public:
+  explicit Timing(std::size_t steps) : ms(steps) { watch_steps(&watcher_); }
+  ~Timing() { watch_steps(nullptr); }
   Timing(const Timing&) = delete;
   Timing& operator=(const Timing&) = delete;
+  std::vector<double> ms;  // of each step of the last run
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void begin(std::size_t step) {
+    const Clock::time_point now = Clock::now();
+    if (step > 0) ms.at(step - 1) = std::chrono::duration<double, std::milli>(now - begun_).count();
+    begun_ = now;
+  }
+  Clock::time_point begun_;
+  std::function<void(std::size_t)> begins_ = [this](std::size_t step) { begin(step); };
+  StepWatcher watcher_ = begins_;
 };
 
 struct Profile {
@@ -43,9 +57,8 @@ Profile measured(const Work& work, int repetitions, double seconds) {
   Profile p{last_plan(), {}, never, never, 0};
   p.ms.assign(p.plan->steps.size(), never);
   const int least = repetitions > 0 ? repetitions : work.repetitions;
-  Timing timing;
+  Timing timing(p.ms.size());
   for (double sum = 0; p.n < least || sum < 1e3 * seconds; ++p.n) {
-    timing.seconds.assign(p.ms.size(), 0);
     reset_plan_stats();
     const double ms = milliseconds(step);
     const PlanStats stats = plan_stats();
@@ -57,9 +70,8 @@ Profile measured(const Work& work, int repetitions, double seconds) {
                       work.name, stats.plans, stats.hits));
     sum += ms;
     p.whole_ms = std::min(p.whole_ms, ms);
-    p.rest_ms =
-        std::min(p.rest_ms, ms - 1e3 * std::accumulate(timing.seconds.begin(), timing.seconds.end(), 0.0));
-    for (std::size_t s = 0; s < p.ms.size(); ++s) p.ms[s] = std::min(p.ms[s], 1e3 * timing.seconds[s]);
+    p.rest_ms = std::min(p.rest_ms, ms - std::accumulate(timing.ms.begin(), timing.ms.end(), 0.0));
+    for (std::size_t s = 0; s < p.ms.size(); ++s) p.ms[s] = std::min(p.ms[s], timing.ms[s]);
   }
   return p;
 }

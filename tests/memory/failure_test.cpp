@@ -1,6 +1,5 @@
 // What a training step leaves behind when memory runs out or a kernel throws: every request of a step fails
-// in turn. An executable of its own, since it replaces operator new.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+// in turn.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
@@ -15,78 +14,12 @@
 #include <thread>
 #include <vector>
 
-#include "../models/opgrad.h"
-#include "../ops/define.h"
-#include "errors.h"
+#include "../../models/opgrad.h"
+#include "../../ops/define.h"
+#include "../errors.h"
+#include "replaced_new.h"
 
 using namespace opgrad;
-
-// ------------------------------------------------------------------------------------------------ operator
-// new
-
-namespace {
-
-// Requests of all threads are counted; the one that brings the count to 0 fails, and all after it if
-// `for_good`.
-std::atomic<bool> armed{false}, for_good{false};
-std::atomic<std::int64_t> requests_left{0};
-std::atomic<std::uint64_t> failures{0};
-
-void arm(std::int64_t n, bool persistent) {
-  requests_left = n;
-  for_good = persistent;
-  failures = 0;
-  armed = true;
-}
-
-void* take(std::size_t bytes, std::size_t alignment) noexcept {
-  if (armed.load(std::memory_order_relaxed)) {
-    const std::int64_t left = requests_left.fetch_sub(1) - 1;
-    if (left == 0 || (left < 0 && for_good)) {
-      failures.fetch_add(1);
-      return nullptr;
-    }
-  }
-  if (bytes == 0) bytes = 1;
-  if (alignment <= alignof(std::max_align_t)) return std::malloc(bytes);
-  return std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
-}
-// Not inlined, or GCC would take what pairs with malloc for a mistake.
-[[gnu::noinline]] void give_back(void* p) noexcept { std::free(p); }
-
-void* take_or_throw(std::size_t bytes, std::size_t alignment) {
-  if (void* const p = take(bytes, alignment)) return p;
-  throw std::bad_alloc();
-}
-
-}  // namespace
-
-void* operator new(std::size_t n) { return take_or_throw(n, 1); }
-void* operator new[](std::size_t n) { return take_or_throw(n, 1); }
-void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return take(n, 1); }
-void* operator new[](std::size_t n, const std::nothrow_t&) noexcept { return take(n, 1); }
-void* operator new(std::size_t n, std::align_val_t a) {
-  return take_or_throw(n, static_cast<std::size_t>(a));
-}
-void* operator new[](std::size_t n, std::align_val_t a) { return operator new(n, a); }
-void* operator new(std::size_t n, std::align_val_t a, const std::nothrow_t&) noexcept {
-  return take(n, static_cast<std::size_t>(a));
-}
-void* operator new[](std::size_t n, std::align_val_t a, const std::nothrow_t&) noexcept {
-  return take(n, static_cast<std::size_t>(a));
-}
-void operator delete(void* p) noexcept { give_back(p); }
-void operator delete[](void* p) noexcept { give_back(p); }
-void operator delete(void* p, std::size_t) noexcept { give_back(p); }
-void operator delete[](void* p, std::size_t) noexcept { give_back(p); }
-void operator delete(void* p, std::align_val_t) noexcept { give_back(p); }
-void operator delete[](void* p, std::align_val_t) noexcept { give_back(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { give_back(p); }
-void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { give_back(p); }
-void operator delete(void* p, const std::nothrow_t&) noexcept { give_back(p); }
-void operator delete[](void* p, const std::nothrow_t&) noexcept { give_back(p); }
-void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept { give_back(p); }
-void operator delete[](void* p, std::align_val_t, const std::nothrow_t&) noexcept { give_back(p); }
 
 // ------------------------------------------------------------------------------------------------ the
 // networks
@@ -312,10 +245,7 @@ void every_buffer_fails(Training (*network)(), Kind kind) {
 }
 
 void every_new_fails(Training (*network)(), Kind kind) {
-  every_request_fails(network(), kind, "operator new", arm, [] {
-    armed = false;
-    return failures > 0;
-  });
+  every_request_fails(network(), kind, "operator new", test::arm, [] { return test::disarm() > 0; });
 }
 
 template <class Test>
@@ -349,25 +279,26 @@ TEST_CASE("failure: updates of which the second is the first work for threads ar
   const std::vector<float> ones(count, 1), threes(count, 3), twos(count, 2);
   Parameter small("small", tensor({1.F, 2.F})), large("large", tensor(threes, {count}));
   // Request n fails, of a step whose plan is known but for the first; the number of steps taken.
+  bool failed = false;
   const auto step = [&](std::int64_t n) {
     SGD sgd({.learning_rate = 1});
     small.assign(tensor({1.F, 2.F}));
     large.assign(tensor(threes, {count}));
     const Tensor gradient = tensor(ones, {count}), loss = sum(small);
     const Threads workers(2);
-    arm(n, false);
+    test::arm(n, false);
     try {
       sgd.apply({loss, {small, large}, {tensor({1.F, 1.F}), gradient}});
     } catch (const std::bad_alloc&) {
     }
-    armed = false;
+    failed = test::disarm() > 0;
     return sgd.steps();
   };
   CHECK(step(0) == 1);
   std::int64_t n = 0;
   for (bool reached = true; reached;) {
     const bool taken = step(++n) == 1;
-    reached = failures > 0;
+    reached = failed;
     CHECK_MESSAGE(small.value().to_vector<float>() == (taken ? std::vector{0.F, 1.F} : std::vector{1.F, 2.F}),
                   "request " << n);
     CHECK_MESSAGE(large.value().to_vector<float>() == (taken ? twos : threes), "request " << n);
@@ -392,7 +323,7 @@ TEST_CASE("failure: an exception in a worker's chunk leaves a step undone, and t
       worker_throws = false;
       CHECK(has_thrown);
       CHECK(test::contains(text, "failing.copy: a worker's chunk throws"));
-      CHECK(test::contains(text, "failure_main.cpp:"));
+      CHECK(test::contains(text, "failure_test.cpp:"));
       check_what_is_left(t, truth, true, cold, [&] { t.whole_step(); });
     }
 }
