@@ -19,7 +19,7 @@ struct Matrix {
 
 // C = A B, or C += A B when accumulate; A is m x k, B is k x n, C is m x n with leading dimension ldc; any
 // size may be 0 (k = 0 gives zeros). C may overlap neither A nor B. T is float or double. gemm_tile runs in
-// the calling thread; gemm cuts C into blocks chosen from (m, n, k) alone and runs them with parallel_for.
+// the calling thread; gemm cuts C into blocks, whose sizes change no bit, and runs them with parallel_for.
 //
 // For float, element (i, j) is one chain, c = fma(a[i, l], b[l, j], c) for l = 0 ... k - 1, which begins with
 // 0 or with C: its bits depend on row i of A and column j of B alone, on no cut, thread or neighbour. They

@@ -152,10 +152,54 @@ template <int R>
     for (int j = 0; j < 2; ++j) _mm256_maskstore_ps(t.c + i * t.ldc + 8 * j, masks[j], sum[i][j]);
 }
 
+// Steps [0, S) of the inner axis, added to all of C, or, where `fresh`, to zeros.
+template <int R, int S, bool by_rows>
+[[gnu::target("avx2,fma")]] inline void sweep_some(const GemmTile& t, const float* a, const float* b,
+                                                   bool fresh) {
+  __m256 f[R][S];
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i)
+#pragma GCC unroll 16
+    for (int l = 0; l < S; ++l)
+      f[i][l] = _mm256_set1_ps(a[by_rows ? i * t.a_stride + l : l * t.a_stride + i]);
+  for (int64_t j = 0; j < t.columns; j += 8) {
+    __m256 sum[R];
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) sum[i] = fresh ? _mm256_setzero_ps() : _mm256_loadu_ps(t.c + i * t.ldc + j);
+#pragma GCC unroll 16
+    for (int l = 0; l < S; ++l) {
+      const __m256 x = _mm256_loadu_ps(b + l * t.b_stride + j);
+#pragma GCC unroll 16
+      for (int i = 0; i < R; ++i) sum[i] = _mm256_fmadd_ps(f[i][l], x, sum[i]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) _mm256_storeu_ps(t.c + i * t.ldc + j, sum[i]);
+  }
+}
+
+template <int R, bool by_rows>
+[[gnu::target("avx2,fma")]] void sweep(const GemmTile& t) {
+  constexpr int S = sweep_steps(R, 8);
+  const int64_t step = by_rows ? 1 : t.a_stride;
+  const float *a = t.a, *b = t.b;
+  bool fresh = !t.add;
+  int64_t left = t.k;
+  for (; left >= S; left -= S, a += S * step, b += S * t.b_stride) {
+    sweep_some<R, S, by_rows>(t, a, b, fresh);
+    fresh = false;
+  }
+  for (; left > 0; --left, a += step, b += t.b_stride) {
+    sweep_some<R, 1, by_rows>(t, a, b, fresh);
+    fresh = false;
+  }
+}
+
 struct Set {
-  static constexpr int rows = 6, lanes = 8, wide_rows = 1, few_rows = 2;
+  static constexpr int rows = 6, lanes = 8, sweep_rows = 3, few_rows = 2;
   template <int R, int V, Beside beside, bool by_rows>
   static constexpr GemmKernels::Tile tile = detail::tile<R, V, beside, by_rows>;
+  template <int R, bool by_rows>
+  static constexpr GemmKernels::Tile sweep = detail::sweep<R, by_rows>;
   template <int R>
   static constexpr GemmKernels::Tile few = detail::few<R>;
   static constexpr auto transpose = detail::transpose;

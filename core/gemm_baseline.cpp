@@ -29,6 +29,8 @@ void store(float* to, const Four& x, int64_t n) {
     for (int64_t j = 0; j < n; ++j) to[j] = x[j];
 }
 
+Four splat(float x) { return Four{x, x, x, x}; }
+
 template <int R, int V, Beside beside, bool by_rows>
 void tile(const GemmTile& t) {
   Four sum[R][V];
@@ -54,7 +56,7 @@ void tile(const GemmTile& t) {
       for (int i = 0; i < R; ++i) {
         const float f = a[i * row];
 #pragma GCC unroll 16
-        for (int j = 0; j < V; ++j) sum[i][j] = sum[i][j] + Four{f, f, f, f} * x[j];
+        for (int j = 0; j < V; ++j) sum[i][j] = sum[i][j] + splat(f) * x[j];
       }
     }
   }
@@ -69,10 +71,52 @@ void transpose(const float* b, int64_t ld, int64_t columns, int64_t k, float* st
     for (int64_t j = 0; j < 8; ++j) strip[8 * l + j] = j < columns ? b[j * ld + l] : 0;
 }
 
+// Steps [0, S) of the inner axis, added to all of C, or, where `fresh`, to zeros.
+template <int R, int S, bool by_rows>
+inline void sweep_some(const GemmTile& t, const float* a, const float* b, bool fresh) {
+  Four f[R][S];
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i)
+#pragma GCC unroll 16
+    for (int l = 0; l < S; ++l) f[i][l] = splat(a[by_rows ? i * t.a_stride + l : l * t.a_stride + i]);
+  for (int64_t j = 0; j < t.columns; j += 4) {
+    Four sum[R];
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) sum[i] = fresh ? Four{} : load(t.c + i * t.ldc + j, 4);
+#pragma GCC unroll 16
+    for (int l = 0; l < S; ++l) {
+      const Four x = load(b + l * t.b_stride + j, 4);
+#pragma GCC unroll 16
+      for (int i = 0; i < R; ++i) sum[i] = sum[i] + f[i][l] * x;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) store(t.c + i * t.ldc + j, sum[i], 4);
+  }
+}
+
+template <int R, bool by_rows>
+void sweep(const GemmTile& t) {
+  constexpr int S = sweep_steps(R, 8);
+  const int64_t step = by_rows ? 1 : t.a_stride;
+  const float *a = t.a, *b = t.b;
+  bool fresh = !t.add;
+  int64_t left = t.k;
+  for (; left >= S; left -= S, a += S * step, b += S * t.b_stride) {
+    sweep_some<R, S, by_rows>(t, a, b, fresh);
+    fresh = false;
+  }
+  for (; left > 0; --left, a += step, b += t.b_stride) {
+    sweep_some<R, 1, by_rows>(t, a, b, fresh);
+    fresh = false;
+  }
+}
+
 struct Set {
-  static constexpr int rows = 6, lanes = 4, wide_rows = 1, few_rows = 0;
+  static constexpr int rows = 6, lanes = 4, sweep_rows = 3, few_rows = 0;
   template <int R, int V, Beside beside, bool by_rows>
   static constexpr GemmKernels::Tile tile = detail::tile<R, V, beside, by_rows>;
+  template <int R, bool by_rows>
+  static constexpr GemmKernels::Tile sweep = detail::sweep<R, by_rows>;
   static constexpr auto transpose = detail::transpose;
 };
 

@@ -9,6 +9,7 @@
 #include "error.h"
 #include "gemm_kernels.h"
 #include "isa.h"
+#include "parallel.h"
 
 namespace opgrad::detail {
 
@@ -94,10 +95,31 @@ void fill_zeros(const FloatProduct& p, int64_t i0, int64_t i1, int64_t j0, int64
   for (int64_t i = i0; i < i1; ++i) std::fill(p.c + i * p.ldc + j0, p.c + i * p.ldc + j1, 0.0F);
 }
 
+// The part of C in rows [i0, i1), which are few, and in as many columns from j0 on as are whole vectors.
+// Returns the first column behind them.
+int64_t sweep(const FloatProduct& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+  const GemmKernels& g = gemm_kernels();
+  const int64_t columns = (j1 - j0) / g.lanes * g.lanes;
+  if (i1 - i0 > g.sweep_rows || p.b.transposed || columns == 0 || p.k == 0) return j0;
+  const GemmTile t{.k = p.k,
+                   .a = p.a.data + i0 * (p.a.transposed ? 1 : p.a.ld),
+                   .a_stride = p.a.ld,
+                   .b = p.b.data + j0,
+                   .b_stride = p.b.ld,
+                   .c = p.c + i0 * p.ldc + j0,
+                   .ldc = p.ldc,
+                   .columns = columns,
+                   .add = p.add};
+  (p.a.transposed ? g.sweep_by_columns : g.sweep_by_rows)[i1 - i0 - 1](t);
+  return j0 + columns;
+}
+
 // The part of C in rows [i0, i1) and columns [j0, j1). Strip after strip of B, each copied while the first
 // rows meet it, so that the others find it in the first cache.
 void run_block(const FloatProduct& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
   if (p.k == 0 && !p.add) fill_zeros(p, i0, i1, j0, j1);
+  j0 = sweep(p, i0, i1, j0, j1);
+  if (j0 == j1) return;
   const GemmKernels& g = gemm_kernels();
   alignas(64) float strips[most_depth * widest_strip];
   // Rows at a distance of 4096 bytes meet in one place of the first cache, which has room for 8 and more.
@@ -105,8 +127,6 @@ void run_block(const FloatProduct& p, int64_t i0, int64_t i1, int64_t j0, int64_
   const int64_t width = 2 * g.lanes, panels = pieces(i1 - i0, meet ? std::min(g.rows, 8) : g.rows);
   const int64_t least = (i1 - i0) / panels, more = (i1 - i0) % panels;
   const GemmKernels::Tile* const table = p.a.transposed ? g.by_columns : g.by_rows;
-  const GemmKernels::Tile* const wide_table = p.a.transposed ? g.wide_by_columns : g.wide_by_rows;
-  const int64_t wide = wide_vectors * g.lanes;
   const int64_t a_row = p.a.transposed ? 1 : p.a.ld, a_step = p.a.transposed ? p.a.ld : 1;
   const int64_t b_row = p.b.transposed ? 1 : p.b.ld, b_column = p.b.transposed ? p.b.ld : 1;
   const bool turned = turns_in_registers(i1 - i0, p.a.transposed, p.b.transposed);
@@ -133,12 +153,6 @@ void run_block(const FloatProduct& p, int64_t i0, int64_t i1, int64_t j0, int64_
         rows = least + (r < more ? 1 : 0);
         t.a = p.a.data + i * a_row + l0 * a_step;
         int64_t j = first;
-        if (i1 - i0 <= g.wide_rows && !p.b.transposed)
-          for (t.b_stride = p.b.ld, t.columns = wide; j + wide <= end; j += wide) {
-            t.b = p.b.data + l0 * b_row + j;
-            t.c = p.c + i * p.ldc + j;
-            wide_table[rows - 1](t);
-          }
         for (; j < end; j += width) {
           t.columns = std::min(width, end - j);
           t.c = p.c + i * p.ldc + j;
@@ -211,6 +225,9 @@ GemmCut cut_of(int64_t m, int64_t n, int64_t k) {
   if (n <= 64) return {std::clamp<int64_t>(pieces(m, tasks), 14, 512), n, 1};
   const int64_t down = pieces(m, 320), across = pieces(tasks, down);
   int64_t columns = std::clamp<int64_t>(pieces(n, across * 32) * 32, m <= 14 ? 128 : 32, 256);
+  // Few rows only read B: the longer the pieces of its rows, the faster. No bit depends on it.
+  if (m <= gemm_kernels().sweep_rows)
+    columns = std::clamp<int64_t>(pieces(n, 32 * (runs_alone() ? 1 : threads())) * 32, 128, 1024);
   if (m > 42 && down <= 2) columns = wide_columns(n, columns);
   return {pieces(m, down), columns, columns < n ? pieces(256, columns) : 1};
 }

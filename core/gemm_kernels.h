@@ -1,5 +1,6 @@
 // The innermost loops of float products: a few rows of C by one strip of columns, held in registers.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -54,10 +55,10 @@ struct GemmKernels {
   using Tile = void (*)(const GemmTile&);
   int rows, lanes;
   const Tile *by_rows, *by_columns;
-  // For up to wide_rows rows and wide_vectors vectors, none of them partly used: where C has no more rows,
-  // the time goes into reading B, which long pieces of its rows make faster.
-  int wide_rows;
-  const Tile *wide_by_rows, *wide_by_columns;
+  // For up to sweep_rows rows and any number of whole vectors: where C has no more rows, the time goes into
+  // reading B, and goes fastest from one end of its rows to the other, a few rows side by side.
+  int sweep_rows;
+  const Tile *sweep_by_rows, *sweep_by_columns;
   // For up to few_rows rows and a B that lies transposed, element (l, j) at b[j * b_stride + l], which is
   // turned round in registers: writing it to a strip first takes longer than so few rows do. Null where there
   // are none.
@@ -67,9 +68,12 @@ struct GemmKernels {
   void (*transpose)(const float* b, std::int64_t ld, std::int64_t columns, std::int64_t k, float* strip);
 };
 
-inline constexpr int wide_vectors = 8;
 extern const GemmKernels gemm_baseline, gemm_avx2, gemm_avx512;
 const GemmKernels& gemm_kernels();  // those of the instructions in use
+
+// How many rows of B a sweep reads side by side: their numbers of A stay in `registers`, and the processor
+// follows no more than 8.
+constexpr int sweep_steps(int rows, int registers) { return std::min(8, registers / rows); }
 
 // What a kernel does beside its sums.
 enum class Beside { nothing, copy, fetch };
@@ -84,20 +88,20 @@ constexpr Beside beside_at(std::size_t place) {
 }
 
 // The kernels of an instruction set, from a struct that names it: `tile`, a template of rows, vectors,
-// copying and by rows; `few`, one of rows; `transpose`; `rows`, `lanes`, `wide_rows` and `few_rows`.
+// copying and by rows; `sweep`, one of rows and by rows; `few`, one of rows; `transpose`; `rows`, `lanes`,
+// `sweep_rows` and `few_rows`.
 template <class Set, bool by_rows, std::size_t... place>
 constexpr std::array<GemmKernels::Tile, sizeof...(place)> gemm_tiles(std::index_sequence<place...>) {
   return {Set::template tile<rows_at(place), vectors_at(place), beside_at(place), by_rows>...};
 }
 template <class Set, bool by_rows, std::size_t... row>
-constexpr std::array<GemmKernels::Tile, sizeof...(row)> wide_gemm_tiles(std::index_sequence<row...>) {
-  return {Set::template tile<static_cast<int>(row) + 1, wide_vectors, Beside::nothing, by_rows>...};
+constexpr std::array<GemmKernels::Tile, sizeof...(row)> gemm_sweeps(std::index_sequence<row...>) {
+  return {Set::template sweep<static_cast<int>(row) + 1, by_rows>...};
 }
 template <class Set, bool by_rows>
 inline constexpr auto gemm_table = gemm_tiles<Set, by_rows>(std::make_index_sequence<4 * Set::rows>());
 template <class Set, bool by_rows>
-inline constexpr auto wide_gemm_table =
-    wide_gemm_tiles<Set, by_rows>(std::make_index_sequence<Set::wide_rows>());
+inline constexpr auto sweep_table = gemm_sweeps<Set, by_rows>(std::make_index_sequence<Set::sweep_rows>());
 template <class Set, std::size_t... row>
 constexpr std::array<GemmKernels::Tile, sizeof...(row)> few_gemm_tiles(std::index_sequence<row...>) {
   return {Set::template few<static_cast<int>(row) + 1>...};
@@ -109,9 +113,9 @@ inline constexpr GemmKernels gemm_kernels_of{.rows = Set::rows,
                                              .lanes = Set::lanes,
                                              .by_rows = gemm_table<Set, true>.data(),
                                              .by_columns = gemm_table<Set, false>.data(),
-                                             .wide_rows = Set::wide_rows,
-                                             .wide_by_rows = wide_gemm_table<Set, true>.data(),
-                                             .wide_by_columns = wide_gemm_table<Set, false>.data(),
+                                             .sweep_rows = Set::sweep_rows,
+                                             .sweep_by_rows = sweep_table<Set, true>.data(),
+                                             .sweep_by_columns = sweep_table<Set, false>.data(),
                                              .few_rows = Set::few_rows,
                                              .few = few_gemm_table<Set>.data(),
                                              .transpose = Set::transpose};

@@ -130,9 +130,7 @@ Size kernel_gradient_part_images(const ConvSizes& s, DType dtype) {
 std::size_t prepared_bytes(ConvDirection direction, const ConvSizes& s, DType dtype) {
   if (s.kernel_size() == 0 || s.pixels() == 0) return 0;
   const int side = winning_side(direction, s, dtype);
-  if (!side) return 0;
-  return direction == ConvDirection::forward ? winograd_workspace(side, s.in, s.out)
-                                             : winograd_workspace(side, s.out, s.in);
+  return side ? winograd_workspace(direction, s, side) : 0;
 }
 
 template <class T>

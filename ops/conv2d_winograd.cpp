@@ -17,6 +17,7 @@ namespace {
 using Size = std::int64_t;
 
 constexpr Size box_bytes = 160 << 10;  // of the result
+constexpr Size fewest_tiles = 12;      // of a box
 
 // Elements between matrices of so many lines: an odd number of cache lines, else matrices share few sets.
 Size apart(Size lines, Size width) { return (lines * width + 15) / 32 * 32 + 16; }
@@ -74,12 +75,13 @@ void transform_kernels(const Problem& p, Size block, Size first, Size end, float
   for (Size row = first; row < end; ++row, k.g += step, k.to += width) run(&k);
 }
 
+void transform_kernels(const Problem& p, Size block, Size piece, float* all) {
+  const Size first = piece * kernel_rows;
+  transform_kernels(p, block, first, std::min(p.in, first + kernel_rows), all + p.place_of(block));
+}
 void transform_kernels(const Problem& p, float* all) {
   const Size pieces = divide_up(p.in, kernel_rows);
-  parallel_for(p.blocks() * pieces, [&](Size i) {
-    const Size block = i / pieces, first = i % pieces * kernel_rows;
-    transform_kernels(p, block, first, std::min(p.in, first + kernel_rows), all + p.place_of(block));
-  });
+  parallel_for(p.blocks() * pieces, [&](Size i) { transform_kernels(p, i / pieces, i % pieces, all); });
 }
 
 // The products of a chunk and one block of channels, and the outputs.
@@ -154,7 +156,8 @@ bool together(const Problem& p, const WinogradClasses& begin) {
   return time(begin[winograd_classes]) * p.products() < each;
 }
 
-void compute(const Problem& p, const Box& box) {
+// Channels of blocks [first_block, end_block).
+void compute(const Problem& p, const Box& box, Size first_block, Size end_block) {
   const WinogradShape& s = p.shape;
   const Size down = s.down(), rows = box.end_row - box.first_row;
   const Size images = box.end_image - box.first_image, columns = box.end_column - box.first_column;
@@ -173,7 +176,7 @@ void compute(const Problem& p, const Box& box) {
       const PatchIn in{p.x,  s.columns * p.in,      p.in, p.in, list + c.begin, c.tiles(), inputs.data(),
                        p.in, apart(c.tiles(), p.in)};
       transform<PatchIn>(s.side)(&in);
-      for (Size block = 0; block < p.blocks(); ++block)
+      for (Size block = first_block; block < end_block; ++block)
         compute(p, tiles, c, block, inputs.data(), products.data());
     }
   };
@@ -183,6 +186,11 @@ void compute(const Problem& p, const Box& box) {
     compute_all(tiles.begin[k], tiles.begin[k + 1], s.products_down(k), s.products_across(k));
 }
 
+// One box, and channels for several blocks of any instructions.
+bool few_tiles(const Problem& p) {
+  return p.batch * p.shape.down() * p.shape.across() <= fewest_tiles && p.out >= 64;
+}
+
 void choose_tiles(Problem& p) {
   p.lanes = tile_lanes(sizeof(float));
   p.vectors = divide_up(p.out, p.lanes);
@@ -190,8 +198,21 @@ void choose_tiles(Problem& p) {
   p.height = tile_height(p.packs);
 }
 
+// Few tiles, which are cut by channels: whoever computes a block transforms its kernels.
+void correlate_by_channels(Problem p, const Finished* finished) {
+  const Scratch<float> kernels(p.place_of(p.blocks()));
+  p.kernels = kernels.data();
+  parallel_for(p.blocks(), [&](Size block) {
+    for (Size piece = 0; piece < divide_up(p.in, kernel_rows); ++piece)
+      transform_kernels(p, block, piece, kernels.data());
+    compute(p, {0, p.batch, 0, p.shape.down(), 0, p.shape.across()}, block, block + 1);
+  });
+  if (finished) (*finished)(0, p.batch * p.shape.out_rows * p.shape.out_columns * p.out);
+}
+
 void correlate(Problem p, const Finished* finished) {
   choose_tiles(p);
+  if (!p.kernels && few_tiles(p)) return correlate_by_channels(p, finished);
   Scratch<float> own;
   if (!p.kernels) {
     own = Scratch<float>(p.place_of(p.blocks()));
@@ -200,10 +221,10 @@ void correlate(Problem p, const Finished* finished) {
   }
   const Size side = p.shape.side, tile = side * side * p.out * static_cast<Size>(sizeof(float));
   const Boxes boxes(p.batch, p.shape.down(), p.shape.across(), std::clamp<Size>(box_bytes / tile, 28, 160),
-                    12);
+                    fewest_tiles);
   parallel_for(boxes.count(), [&](Size i) {
     const Box box = boxes[i];
-    compute(p, box);
+    compute(p, box, 0, p.blocks());
     if (!finished) return;
     const auto report = [&](Size begin, Size end) { (*finished)(begin * p.out, end * p.out); };
     const Size row = side * box.first_row, end_row = std::min(side * box.end_row, p.shape.out_rows);
@@ -228,6 +249,12 @@ Problem input_gradient(const ConvSizes& s, int side, const float* delta, const f
           x,       true};
 }
 
+// Without data. The kernel's gradient has the shape of the forward one.
+Problem problem_of(ConvDirection direction, const ConvSizes& s, int side) {
+  return (direction == ConvDirection::input_gradient ? input_gradient : forward)(s, side, nullptr, nullptr,
+                                                                                 nullptr);
+}
+
 }  // namespace
 
 bool winograd_fits(const ConvSizes& s) {
@@ -236,18 +263,18 @@ bool winograd_fits(const ConvSizes& s) {
 }
 
 Size winograd_products(ConvDirection direction, const ConvSizes& s, int side) {
-  const WinogradShape shape = direction == ConvDirection::input_gradient
-                                  ? input_gradient(s, side, nullptr, nullptr, nullptr).shape
-                                  : forward(s, side, nullptr, nullptr, nullptr).shape;
+  const WinogradShape shape = problem_of(direction, s, side).shape;
   const Size whole = shape.products(), down = shape.down() - 1, across = shape.across() - 1;
   return (down * whole + shape.products_down(short_in_both)) *
          (across * whole + shape.products_across(short_in_both));
 }
 
-std::size_t winograd_workspace(int side, Size in, Size out) {
+std::size_t winograd_workspace(ConvDirection direction, const ConvSizes& s, int side) {
+  const Problem p = problem_of(direction, s, side);
+  if (few_tiles(p)) return 0;
   Size most = 0;
   for (const Size lanes : {4, 8, 16})  // whatever the instructions
-    most = std::max(most, apart(in, 2 * lanes) * divide_up(out, 2 * lanes));
+    most = std::max(most, apart(p.in, 2 * lanes) * divide_up(p.out, 2 * lanes));
   return static_cast<std::size_t>((side + 2) * (side + 2) * most) * sizeof(float);
 }
 

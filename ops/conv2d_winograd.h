@@ -27,9 +27,9 @@ bool winograd_fits(const ConvSizes& s);
 // needs 9 without Winograd.
 std::int64_t winograd_products(ConvDirection direction, const ConvSizes& s, int side);
 
-// The transformed kernels of a convolution with so many channels to read and to write: bytes, and how they
-// are made.
-std::size_t winograd_workspace(int side, std::int64_t in, std::int64_t out);
+// The kernels, transformed once for all images: bytes, and how that is done. 0 bytes where tiles are so few
+// that they are cut by channels, each thread transforming the kernels of its own.
+std::size_t winograd_workspace(ConvDirection direction, const ConvSizes& s, int side);
 void winograd_prepare_forward(const ConvSizes& s, int side, const float* w, float* workspace);
 void winograd_prepare_input_gradient(const ConvSizes& s, int side, const float* w, float* workspace);
 // An image's bits depend on nothing beside it. `prepared`: what the functions above have made of w, or null.
