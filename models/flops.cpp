@@ -1,8 +1,7 @@
 // The arithmetic of operations, counted from their shapes.
 #include "flops.h"
 
-#include "../ops/conv2d_checks.h"
-#include "../ops/depthwise_window.h"
+#include "../ops/convolution_window.h"
 #include "../ops/records.h"
 
 namespace opgrad {

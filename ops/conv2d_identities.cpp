@@ -1,5 +1,5 @@
 // Gradients of conv2d put together from operators on images of one channel.
-#include "conv2d_identities.h"
+#include "convolution_claims.h"
 
 #include "define.h"
 

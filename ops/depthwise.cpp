@@ -14,12 +14,9 @@
 
 #include <algorithm>
 
-#include "conv2d_checks.h"
-#include "define.h"
-#include "depthwise_identities.h"
+#include "convolution_claims.h"
+#include "convolution_trio.h"
 #include "depthwise_kernels.h"
-#include "depthwise_window.h"
-#include "example_rules.h"
 
 namespace opgrad {
 
@@ -27,26 +24,79 @@ using fmt::format;
 
 namespace {
 
+struct Depthwise {
+  using Attributes = DepthwiseAttributes;
+  static constexpr const Op &forward = records::depthwise_conv2d_op,
+                            &kernel_gradient = records::depthwise_conv2d_kernel_gradient_op,
+                            &input_gradient = records::depthwise_conv2d_input_gradient_op;
+  static constexpr ConvolutionWords words{"depthwise_conv2d", "multiplier"};
+  static void check_kernel_made(Location where, const Shape& w, const Shape& made, const Shape& x,
+                                const Shape&) {
+    if (w != made)
+      refuse(kernel_gradient.name, where,
+             format("kernel_shape {} takes {} channels, but input {} has {}", to_string(w), w[2],
+                    to_string(x), x[3]));
+  }
+};
+using Trio = ConvolutionTrio<Depthwise>;
+using enum ConvDirection;
+
+// ------------------------------------------------------------------------------------------------ shapes
+
+void check_no_multiplier(const Call& call, const DepthwiseAttributes& a) {
+  if (a.multiplier != 0)
+    call.fail(format("multiplier is {}, but must be 0: the kernel has its own", a.multiplier));
+}
+
+Result forward_shape(const Call& call) {
+  const auto& a = call.attributes<DepthwiseAttributes>();
+  const Shape &x = call.shape(0), w = check_convolution(call, a, Depthwise::words);
+  check_no_multiplier(call, a);
+  const char* hint = nullptr;
+  if (w[2] == 1 && w[3] == x[3])
+    hint = "the kernel looks like [rows, columns, multiplier, in]; permute(w, {0, 1, 3, 2})";
+  else if (x[3] == w[0])
+    hint = "the kernel looks like [in, multiplier, rows, columns]; permute(w, {2, 3, 0, 1})";
+  check_channels(call, x, w, hint);
+  const auto [rows, columns] = output_sizes(call, a, x[1], x[2], std::max(x[3], x[3] * w[3]), w[0], w[1]);
+  return {call.dtype(0), Shape{x[0], rows, columns, w[2] * w[3]}};
+}
+
+Result kernel_gradient_shape(const Call& call) {
+  const auto& a = call.attributes<DepthwiseAttributes>();
+  check_kernel_gradient(call, a, Depthwise::words);
+  const Shape &x = call.shape(0), &d = call.shape(1);
+  std::int64_t out = 0;
+  if (a.multiplier < 0 || __builtin_mul_overflow(x[3], a.multiplier, &out) || out != d[3])
+    call.fail(format(
+        "delta {} has {} channels, but input {} has {} and the kernel sought {} for each; delta needs their "
+        "product",
+        type_text(call, 1), d[3], type_text(call, 0), x[3], a.multiplier));
+  return kernel_sought(call, a, Depthwise::words, std::max(x[3], d[3]), a.multiplier);
+}
+
+Result input_gradient_shape(const Call& call) {
+  const auto& a = call.attributes<DepthwiseAttributes>();
+  const Shape &d = call.shape(0), w = check_input_gradient(call, a, Depthwise::words);
+  check_no_multiplier(call, a);
+  std::int64_t out = 0;
+  if (__builtin_mul_overflow(w[2], w[3], &out) || d[3] != out)
+    call.fail(
+        format("delta {} has {} channels, but kernel {} gives {} for each of {}; delta needs their product",
+               type_text(call, 0), d[3], type_text(call, 1), w[3], w[2]));
+  return image_sought(call, a, Depthwise::words, std::max(w[2], d[3]), w);
+}
+
 // ------------------------------------------------------------------------------------------------ kernels
 
-DepthwiseSizes sizes_of(const Shape& x, const Shape& kernels, const Shape& y, const DepthwiseAttributes& a) {
-  const Shape w = one_kernel(kernels, a);
-  // A step that is never taken may be of any size; here it is 1.
-  const auto taken = [](std::int64_t step, std::int64_t count) { return count > 1 ? step : 1; };
-  return {.batch = x[0],
-          .rows = x[1],
-          .columns = x[2],
-          .channels = x[3],
-          .kernel_rows = w[0],
-          .kernel_columns = w[1],
-          .multiplier = w[3],
-          .out_rows = y[1],
-          .out_columns = y[2],
-          .strides = {taken(a.strides[0], y[1]), taken(a.strides[1], y[2])},
-          .dilations = {taken(a.dilations[0], w[0]), taken(a.dilations[1], w[1])},
-          .top = a.pads[0],
-          .left = a.pads[2],
-          .images = x[0] / std::max<std::int64_t>(1, a.examples)};
+template <ConvDirection direction, class K>
+DepthwiseSizes sizes_of(const K& k) {  // KernelArgs or Call
+  const auto& a = k.template attributes<DepthwiseAttributes>();
+  const auto f = shapes<direction>(k);
+  auto s = window_sizes<DepthwiseSizes>(f, a);
+  s.batch = f.x[0], s.images = f.x[0] / std::max<std::int64_t>(1, a.examples);
+  s.channels = f.x[3], s.multiplier = f.w.dim(-1);
+  return s;
 }
 
 // Without an element on either side there are no products, and the result is 0.
@@ -57,96 +107,22 @@ bool nothing_to_add(const KernelArgs& k) {
   return true;
 }
 
-void depthwise_kernel(const KernelArgs& k) {
+template <ConvDirection direction>
+void convolve(const KernelArgs& k) {
   if (nothing_to_add(k)) return;
-  const auto sizes =
-      sizes_of(k.in[0].shape(), k.in[1].shape(), k.out.shape(), k.attributes<DepthwiseAttributes>());
+  const DepthwiseSizes s = sizes_of<direction>(k);
   dispatch_float(k.out.dtype(), [&]<class T>() {
-    depthwise_forward<T>(sizes, k.in[0].as<T>(), k.in[1].as<T>(), k.out.as<T>(), k.finished);
-  });
-}
-
-void kernel_gradient_kernel(const KernelArgs& k) {
-  if (nothing_to_add(k)) return;
-  const auto sizes =
-      sizes_of(k.in[0].shape(), k.out.shape(), k.in[1].shape(), k.attributes<DepthwiseAttributes>());
-  dispatch_float(k.out.dtype(), [&]<class T>() {
-    depthwise_kernel_gradient<T>(sizes, k.in[0].as<T>(), k.in[1].as<T>(), k.out.as<T>(),
-                                 static_cast<T*>(k.workspace));
-  });
-}
-
-void input_gradient_kernel(const KernelArgs& k) {
-  if (nothing_to_add(k)) return;
-  const auto sizes =
-      sizes_of(k.out.shape(), k.in[1].shape(), k.in[0].shape(), k.attributes<DepthwiseAttributes>());
-  dispatch_float(k.out.dtype(), [&]<class T>() {
-    depthwise_input_gradient<T>(sizes, k.in[0].as<T>(), k.in[1].as<T>(), k.out.as<T>(), k.finished);
+    const auto [x, w, y] = arrays<direction, T>(k);
+    if constexpr (direction == forward) depthwise_forward<T>(s, x, w, y, k.finished);
+    if constexpr (direction == input_gradient) depthwise_input_gradient<T>(s, y, w, x, k.finished);
+    if constexpr (direction == kernel_gradient)
+      depthwise_kernel_gradient<T>(s, x, y, w, static_cast<T*>(k.workspace));
   });
 }
 
 std::size_t kernel_gradient_bytes(const Call& call) {
-  const auto& a = call.attributes<DepthwiseAttributes>();
-  const Shape &x = call.shape(0), &d = call.shape(1);
-  if (x.numel() == 0 || d.numel() == 0) return 0;
-  const Shape w{a.sought[0], a.sought[1], x[3], a.multiplier};
-  return depthwise_gradient_workspace(sizes_of(x, a.examples ? in_front(a.examples, w) : w, d, a),
-                                      size_of(call.dtype(0)));
-}
-
-// With one kernel for all, an image meets no other.
-std::uint64_t images_apart(const void* attributes, const Shape&) {
-  return static_cast<const DepthwiseAttributes*>(attributes)->examples ? 0 : 1;
-}
-
-// ------------------------------------------------------------------------------------------------ nodes
-
-DepthwiseAttributes attributes_for(const Window& window, const Shape& x, const Shape& w) {
-  return {resolve(window, x, w), 0};
-}
-
-Tensor forward_node(const Tensor& x, const Tensor& w, DepthwiseAttributes a, Location where = {}) {
-  a.sought = {};
-  a.multiplier = 0;
-  return make(records::depthwise_conv2d_op, {x.node(), w.node()}, where, a);
-}
-Tensor kernel_gradient_node(const Tensor& x, const Tensor& delta, const Shape& w, DepthwiseAttributes a,
-                            Location where = {}) {
-  const Shape one = one_kernel(w, a);
-  a.sought = {one[0], one[1]};
-  a.multiplier = one[3];
-  return make(records::depthwise_conv2d_kernel_gradient_op, {x.node(), delta.node()}, where, a);
-}
-Tensor input_gradient_node(const Tensor& delta, const Tensor& w, const Shape& x, DepthwiseAttributes a,
-                           Location where = {}) {
-  a.sought = {x[1], x[2]};
-  a.multiplier = 0;
-  return make(records::depthwise_conv2d_input_gradient_op, {delta.node(), w.node()}, where, a);
-}
-
-// ------------------------------------------------------------------------------------------------ by example
-
-// The operation with a kernel for each example, where it has one kernel for all.
-DepthwiseAttributes apart(const Tensor& y, std::int64_t examples) {
-  DepthwiseAttributes a = y.attributes<DepthwiseAttributes>();
-  a.examples = examples;
-  return a;
-}
-
-// All images in one batch, which the kernels of all entries cut into their groups.
-Tensor lift(const Tensor& y, std::span<const Tensor> inputs) {
-  const std::int64_t n = inputs[0].dim(0);
-  const auto own = std::max<std::int64_t>(1, y.attributes<DepthwiseAttributes>().examples);
-  const auto folded = [&](const Tensor& x, bool kernels) {
-    std::vector<std::int64_t> dims(x.shape().begin() + 1, x.shape().end());
-    if (kernels && dims.size() == 4) dims.insert(dims.begin(), 1);
-    dims[0] *= n;
-    return reshape(x, Shape(dims));
-  };
-  const bool kernel_last = y.node()->op != &records::depthwise_conv2d_kernel_gradient_op;
-  const Tensor a = folded(inputs[0], false), b = folded(inputs[1], kernel_last);
-  const Tensor all = make(*y.node()->op, {a.node(), b.node()}, {}, apart(y, n * own));
-  return reshape(all, in_front(n, y.shape()));
+  if (call.shape(0).numel() == 0 || call.shape(1).numel() == 0) return 0;
+  return depthwise_gradient_workspace(sizes_of<kernel_gradient>(call), size_of(call.dtype(0)));
 }
 
 }  // namespace
@@ -158,15 +134,9 @@ constinit const Op records::depthwise_conv2d_op{
     .about =
         "y[b,i,j,c*M+q] = sum over m,n of x[b, i*s + m*d - top, j*s + n*d - left, c] w[m,n,c,q], M being the "
         "size of w's last axis: each channel by itself",
-    .shape = depthwise_shape,
-    .forward = depthwise_kernel,
-    .backward =
-        [](const Tensor& y, const Tensor& dy, Wanted wanted) {
-          const Tensor x = y.input(0), w = y.input(1);
-          const auto& a = y.attributes<DepthwiseAttributes>();
-          return Grads{wanted(0) ? input_gradient_node(dy, w, x.shape(), a) : Tensor(),
-                       wanted(1) ? kernel_gradient_node(x, dy, w.shape(), a) : Tensor()};
-        },
+    .shape = forward_shape,
+    .forward = convolve<forward>,
+    .backward = Trio::backward<forward>,
     .examples =
         [] {
           return Examples{{{sample({2, 5, 4, 3}), sample({3, 2, 3, 1})},
@@ -185,32 +155,17 @@ constinit const Op records::depthwise_conv2d_op{
     .identities = depthwise_identities,
     .bad_calls = depthwise_bad_calls,
     .attributes = &attribute_info<DepthwiseAttributes>,
-    .rows = images_apart,
-    .per_example = {[](const Tensor& y, const Tensor& dy, Wanted wanted, std::int64_t examples) {
-                      const Tensor x = y.input(0), w = y.input(1);
-                      const auto& a = y.attributes<DepthwiseAttributes>();
-                      if (a.examples) return Grads{};
-                      return Grads{wanted(0) ? input_gradient_node(dy, w, x.shape(), a) : Tensor(),
-                                   wanted(1) ? kernel_gradient_node(x, dy, in_front(examples, w.shape()),
-                                                                    apart(y, examples))
-                                             : Tensor()};
-                    },
-                    lift}};
+    .rows = Trio::images_apart,
+    .per_example = {Trio::by_example<forward>, Trio::lift}};
 
 constinit const Op records::depthwise_conv2d_kernel_gradient_op{
     .name = "depthwise_conv2d_kernel_gradient",
     .arity = 2,
     .traits = Traits::dense_inputs | Traits::multilinear,
     .about = "dw[m,n,c,q] = sum over b,i,j of x[b, i*s + m*d - top, j*s + n*d - left, c] delta[b,i,j,c*M+q]",
-    .shape = depthwise_kernel_gradient_shape,
-    .forward = kernel_gradient_kernel,
-    .backward =
-        [](const Tensor& y, const Tensor& dy, Wanted wanted) {
-          const Tensor x = y.input(0), delta = y.input(1);
-          const auto& a = y.attributes<DepthwiseAttributes>();
-          return Grads{wanted(0) ? input_gradient_node(delta, dy, x.shape(), a) : Tensor(),
-                       wanted(1) ? forward_node(x, dy, a) : Tensor()};
-        },
+    .shape = kernel_gradient_shape,
+    .forward = convolve<kernel_gradient>,
+    .backward = Trio::backward<kernel_gradient>,
     .examples =
         [] {
           return Examples{{{sample({2, 5, 4, 3}), sample({2, 3, 3, 3})},
@@ -225,7 +180,7 @@ constinit const Op records::depthwise_conv2d_kernel_gradient_op{
     .bad_calls = depthwise_kernel_gradient_bad_calls,
     .attributes = &attribute_info<DepthwiseAttributes>,
     .workspace = kernel_gradient_bytes,
-    .per_example = {.lift = lift}};
+    .per_example = {.lift = Trio::lift}};
 
 constinit const Op records::depthwise_conv2d_input_gradient_op{
     .name = "depthwise_conv2d_input_gradient",
@@ -234,15 +189,9 @@ constinit const Op records::depthwise_conv2d_input_gradient_op{
     .about =
         "dx[b,k,l,c] = sum of delta[b,i,j,c*M+q] w[m,n,c,q] over q and all i,j,m,n with i*s + m*d - top = k, "
         "j*s + n*d - left = l",
-    .shape = depthwise_input_gradient_shape,
-    .forward = input_gradient_kernel,
-    .backward =
-        [](const Tensor& y, const Tensor& dy, Wanted wanted) {
-          const Tensor delta = y.input(0), w = y.input(1);
-          const auto& a = y.attributes<DepthwiseAttributes>();
-          return Grads{wanted(0) ? forward_node(dy, w, a) : Tensor(),
-                       wanted(1) ? kernel_gradient_node(dy, delta, w.shape(), a) : Tensor()};
-        },
+    .shape = input_gradient_shape,
+    .forward = convolve<input_gradient>,
+    .backward = Trio::backward<input_gradient>,
     .examples =
         [] {
           return Examples{{{sample({2, 3, 3, 3}), sample({3, 2, 3, 1})},
@@ -256,61 +205,19 @@ constinit const Op records::depthwise_conv2d_input_gradient_op{
         },
     .bad_calls = depthwise_input_gradient_bad_calls,
     .attributes = &attribute_info<DepthwiseAttributes>,
-    .rows = images_apart,
-    .per_example = {[](const Tensor& y, const Tensor& dy, Wanted wanted, std::int64_t examples) {
-                      const Tensor delta = y.input(0), w = y.input(1);
-                      const auto& a = y.attributes<DepthwiseAttributes>();
-                      if (a.examples) return Grads{};
-                      return Grads{wanted(0) ? forward_node(dy, w, a) : Tensor(),
-                                   wanted(1) ? kernel_gradient_node(dy, delta, in_front(examples, w.shape()),
-                                                                    apart(y, examples))
-                                             : Tensor()};
-                    },
-                    lift}};
-
-// ------------------------------------------------------------------------------------------------ public
-// functions
+    .rows = Trio::images_apart,
+    .per_example = {Trio::by_example<input_gradient>, Trio::lift}};
 
 Tensor depthwise_conv2d(const Operand& input, const Operand& kernel, const Window& window) {
-  const char* name = records::depthwise_conv2d_op.name;
-  const Tensor x = input.tensor(name), w = kernel.tensor(name);
-  return forward_node(x, w, attributes_for(window, x.shape(), w.shape()), input.where());
+  return Trio::convolve(input, kernel, window);
 }
-
 Tensor depthwise_conv2d_kernel_gradient(const Operand& input, const Operand& delta, const Shape& kernel_shape,
                                         const Window& window) {
-  const char* name = records::depthwise_conv2d_kernel_gradient_op.name;
-  const Tensor x = input.tensor(name), d = delta.tensor(name);
-  if (kernel_shape.rank() != 4)
-    refuse(name, input.where(),
-           format("kernel_shape {} has rank {}, but must be [rows, columns, in, multiplier] of rank 4",
-                  to_string(kernel_shape), kernel_shape.rank()));
-  Tensor w = kernel_gradient_node(x, d, kernel_shape, attributes_for(window, x.shape(), kernel_shape),
-                                  input.where());
-  if (w.shape() != kernel_shape)
-    refuse(name, input.where(),
-           format("kernel_shape {} takes {} channels, but input {} has {}", to_string(kernel_shape),
-                  kernel_shape[2], to_string(x.shape()), x.dim(3)));
-  return w;
+  return Trio::kernel_gradient(input, delta, kernel_shape, window);
 }
-
 Tensor depthwise_conv2d_input_gradient(const Operand& delta, const Operand& kernel, const Shape& input_shape,
                                        const Window& window) {
-  const char* name = records::depthwise_conv2d_input_gradient_op.name;
-  const Tensor d = delta.tensor(name), w = kernel.tensor(name);
-  if (input_shape.rank() != 4)
-    refuse(name, delta.where(),
-           format("input_shape {} has rank {}, but must be [batch, rows, columns, channels] of rank 4",
-                  to_string(input_shape), input_shape.rank()));
-  Tensor x =
-      input_gradient_node(d, w, input_shape, attributes_for(window, input_shape, w.shape()), delta.where());
-  if (x.shape() != input_shape)
-    refuse(name, delta.where(),
-           format("input_shape {} has {} images of {} channels, but delta {} and kernel {} give {} images of "
-                  "{} channels",
-                  to_string(input_shape), input_shape[0], input_shape[3], to_string(d.shape()),
-                  to_string(w.shape()), d.dim(0), w.dim(2)));
-  return x;
+  return Trio::input_gradient(delta, kernel, input_shape, window);
 }
 
 }  // namespace opgrad

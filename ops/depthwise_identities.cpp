@@ -1,8 +1,8 @@
 // Gradients of depthwise_conv2d put together from those of conv2d, channel by channel.
-#include "depthwise_identities.h"
+#include "convolution_claims.h"
 
+#include "convolution_window.h"
 #include "define.h"
-#include "depthwise_window.h"
 
 namespace opgrad {
 namespace {

@@ -5,8 +5,9 @@
 
 #include "../core/parallel.h"
 #include "../graph/run.h"
+#include "../ops/convolution_window.h"
 #include "../ops/records.h"
-#include "conv2d_loops.h"
+#include "convolution_loops.h"
 #include "numeric_gradient.h"
 
 using namespace opgrad;
@@ -54,62 +55,27 @@ std::vector<Case> cases() {
           {{1, 0, 5, 9}, {2, 2, 9, 2}, window({1, 1}, {1, 1}, {1, 2, 0, 0})}};
 }
 
-template <class T>
-std::vector<T> integers(std::int64_t n, unsigned seed) {
-  std::vector<T> v(static_cast<std::size_t>(n));
-  for (T& x : v) x = static_cast<T>(static_cast<int>((seed = seed * 1664525u + 1013904223u) >> 24) % 7 - 3);
-  return v;
+ConvSizes sizes_of(const Case& c) {
+  return sizes(c.x[0], c.x[1], c.x[2], c.x[3], c.w[3],
+               {c.w[0], c.w[1], c.window.strides, c.window.dilations, c.window.pads});
 }
-
 Shape output_shape(const Case& c) {
-  const auto size = [&](int axis) {
-    const auto a = static_cast<std::size_t>(axis);
-    const std::int64_t padded = c.x[axis + 1] + c.window.pads[2 * a] + c.window.pads[2 * a + 1];
-    return (padded - (c.w[axis] - 1) * c.window.dilations[a] - 1) / c.window.strides[a] + 1;
-  };
-  return {c.x[0], size(0), size(1), c.w[3]};
-}
-
-// Calls f(index in x, index in w, index in y) for every product of the sum.
-template <class F>
-void for_products(const Case& c, F f) {
-  const Shape y = output_shape(c);
-  for (std::int64_t b = 0; b < y[0]; ++b)
-    for (std::int64_t i = 0; i < y[1]; ++i)
-      for (std::int64_t j = 0; j < y[2]; ++j)
-        for (std::int64_t m = 0; m < c.w[0]; ++m)
-          for (std::int64_t n = 0; n < c.w[1]; ++n) {
-            const std::int64_t row = i * c.window.strides[0] + m * c.window.dilations[0] - c.window.pads[0];
-            const std::int64_t column =
-                j * c.window.strides[1] + n * c.window.dilations[1] - c.window.pads[2];
-            if (row < 0 || row >= c.x[1] || column < 0 || column >= c.x[2]) continue;
-            for (std::int64_t k = 0; k < c.x[3]; ++k)
-              for (std::int64_t o = 0; o < c.w[3]; ++o)
-                f(static_cast<std::size_t>(((b * c.x[1] + row) * c.x[2] + column) * c.x[3] + k),
-                  static_cast<std::size_t>(((m * c.w[1] + n) * c.w[2] + k) * c.w[3] + o),
-                  static_cast<std::size_t>(((b * y[1] + i) * y[2] + j) * c.w[3] + o));
-          }
+  const ConvSizes s = sizes_of(c);
+  return {s.batch, s.out_rows, s.out_columns, s.out};
 }
 
 template <class T>
 void check_case(const Case& c) {
-  const Shape y_shape = output_shape(c);
-  const std::vector<T> x = integers<T>(c.x.numel(), 1), w = integers<T>(c.w.numel(), 2),
-                       d = integers<T>(y_shape.numel(), 3);
-  std::vector<T> y(d.size()), dw(w.size()), dx(x.size());
-  for_products(c, [&](std::size_t a, std::size_t b, std::size_t e) {
-    y[e] += x[a] * w[b];
-    dw[b] += x[a] * d[e];
-    dx[a] += w[b] * d[e];
-  });
-  const Tensor tx = tensor(x, c.x), tw = tensor(w, c.w), td = tensor(d, y_shape);
-  CAPTURE(to_string(c.x));
-  CAPTURE(to_string(c.w));
-  const Tensor result = conv2d(tx, tw, c.window);
-  CHECK(result.shape() == y_shape);
-  CHECK(as_integers(result.to_vector<T>()) == y);
-  CHECK(as_integers(conv2d_kernel_gradient(tx, td, c.w, c.window).template to_vector<T>()) == dw);
-  CHECK(as_integers(conv2d_input_gradient(td, tw, c.x, c.window).template to_vector<T>()) == dx);
+  const ConvSizes s = sizes_of(c);
+  const Inputs<T> in(s, SmallIntegers());
+  const Trio<T> right = loops<T>(s, in);
+  const Tensor x = tensor(in.x, c.x), w = tensor(in.w, c.w), d = tensor(in.d, output_shape(c));
+  CAPTURE(text(s));
+  const Tensor y = conv2d(x, w, c.window);
+  CHECK(y.shape() == output_shape(c));
+  CHECK(as_integers(y.to_vector<T>()) == right.y);
+  CHECK(as_integers(conv2d_kernel_gradient(x, d, c.w, c.window).template to_vector<T>()) == right.w);
+  CHECK(as_integers(conv2d_input_gradient(d, w, c.x, c.window).template to_vector<T>()) == right.x);
 }
 
 template <class F>
@@ -120,12 +86,6 @@ void for_thread_counts(F f) {
     f(n);
   }
   set_threads(before);
-}
-
-std::vector<float> random_floats(std::int64_t n, std::uint64_t seed) {
-  std::vector<float> v(static_cast<std::size_t>(n));
-  fill_normal(Key{seed, 0}, 0, n, v.data());
-  return v;
 }
 
 }  // namespace
@@ -188,9 +148,8 @@ TEST_CASE("the convolution trio has gradients of first and second order") {
 
 TEST_CASE("the convolution trio has the same bits for one to four threads") {
   for (const Case& c : cases()) {
-    const Shape y = output_shape(c);
-    const Tensor x = tensor(random_floats(c.x.numel(), 1), c.x),
-                 w = tensor(random_floats(c.w.numel(), 2), c.w), d = tensor(random_floats(y.numel(), 3), y);
+    const Inputs<float> in(sizes_of(c), Normal());
+    const Tensor x = tensor(in.x, c.x), w = tensor(in.w, c.w), d = tensor(in.d, output_shape(c));
     std::vector<std::vector<float>> first;
     for_thread_counts([&](int n) {
       const std::vector<std::vector<float>> now = {
@@ -198,10 +157,32 @@ TEST_CASE("the convolution trio has the same bits for one to four threads") {
           conv2d_kernel_gradient(x, d, c.w, c.window).to_vector<float>(),
           conv2d_input_gradient(d, w, c.x, c.window).to_vector<float>()};
       if (n == 1) first = now;
-      CAPTURE(to_string(c.x));
+      CAPTURE(text(sizes_of(c)));
       CHECK(now == first);
     });
   }
+}
+
+TEST_CASE("with a kernel for each example, pieces are counted in the whole result") {
+  const Shape x{6, 5, 4, 2}, w{3, 2, 2, 2, 3}, y{6, 4, 3, 3};
+  const auto check = [&](const Op& op, const Shape& first, const Shape& result) {
+    const Conv2DAttributes attributes{.examples = 3};
+    const auto count = [](const Shape& shape) { return static_cast<std::size_t>(shape.numel()); };
+    std::vector<float> a(count(first), 1), b(count(w), 1), got(count(result));
+    std::vector<int> told(got.size());
+    const auto count_pieces = [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) ++told[static_cast<std::size_t>(i)];
+    };
+    const Finished finished(count_pieces);
+    const View in[] = {dense_view(a.data(), {DType::f32, first}), dense_view(b.data(), {DType::f32, w})};
+    op.forward.run({.in = in,
+                    .out = dense_view(got.data(), {DType::f32, result}),
+                    .attrs = &attributes,
+                    .finished = &finished});
+    CHECK(told == std::vector<int>(got.size(), 1));
+  };
+  check(records::conv2d_op, x, y);
+  check(records::conv2d_input_gradient_op, y, x);
 }
 
 TEST_CASE("every mistake in a convolution is refused in words") {

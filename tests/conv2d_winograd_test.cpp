@@ -6,7 +6,7 @@
 
 #include "../core/isa.h"
 #include "../ops/conv2d_winograd.h"
-#include "conv2d_loops.h"
+#include "convolution_loops.h"
 
 using namespace opgrad;
 using namespace opgrad::test;
@@ -16,8 +16,7 @@ namespace {
 // With tiles of `side` x `side` outputs.
 Trio<float> by_winograd(const ConvSizes& s, int side, const Inputs<float>& in) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  Trio<float> r{std::vector<float>(in.d.size(), nan), std::vector<float>(in.w.size(), nan),
-                std::vector<float>(in.x.size(), nan)};
+  Trio<float> r(in, nan);
   std::vector<float> workspace(winograd_gradient_workspace(s, side) / sizeof(float), nan);
   winograd_forward(s, side, in.x.data(), in.w.data(), r.y.data(), nullptr, nullptr);
   winograd_kernel_gradient(s, side, in.x.data(), in.d.data(), r.w.data(), workspace.data());

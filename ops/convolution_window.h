@@ -1,4 +1,4 @@
-// What the convolution trio share: their attributes, shape rules and bad calls.
+// Attributes of the convolutions and their derivatives, and the windows that they come from.
 #pragma once
 #include "../graph/ir.h"
 #include "ops.h"
@@ -16,6 +16,20 @@ struct Conv2DAttributes {
                       field("pads", &Conv2DAttributes::pads), field("sought", &Conv2DAttributes::sought),
                       field("examples", &Conv2DAttributes::examples)};
   }
+  // For the derivative by a kernel of this shape.
+  void seek_kernel(const Shape& w) { sought = {w[0], w[1]}; }
+};
+
+struct DepthwiseAttributes : Conv2DAttributes {
+  std::int64_t multiplier = 0;  // of the kernel that is sought; 0 where none is
+  static constexpr auto fields() {
+    return std::tuple_cat(Conv2DAttributes::fields(),
+                          std::tuple{field("multiplier", &DepthwiseAttributes::multiplier)});
+  }
+  void seek_kernel(const Shape& w) {
+    Conv2DAttributes::seek_kernel(w);
+    multiplier = w[3];
+  }
 };
 
 // The shape of the kernel, or of each of the kernels.
@@ -26,13 +40,5 @@ Conv2DAttributes resolve(const Window& window, const Shape& x, const Shape& w);
 // For examples and bad calls: equal along rows and columns.
 Window window(std::int64_t stride, std::int64_t dilation, std::array<std::int64_t, 4> pads = {},
               Padding padding = Padding::valid);
-
-Result conv2d_shape(const Call& call);
-Result kernel_gradient_shape(const Call& call);
-Result input_gradient_shape(const Call& call);
-
-BadCalls conv2d_bad_calls();
-BadCalls conv2d_kernel_gradient_bad_calls();
-BadCalls conv2d_input_gradient_bad_calls();
 
 }  // namespace opgrad
