@@ -133,7 +133,11 @@ Capture capture(std::span<const Wish> wishes, bool with_held, std::uint64_t& mis
   const std::vector<Node*>& nodes = numbering.nodes();
   Capture c;
   if (nodes.size() > most) return c;
-  c.key.reserve(3 * nodes.size());
+  if (c.key.capacity() < 2 * nodes.size()) {
+    std::size_t words = wishes.size() + nodes.size() / 8 + 64;  // a guess at what attributes take
+    for (const Node* n : nodes) words += kind_of(n) == ItemKind::op ? 2 + (n->arity + 1u) / 2 : 2;
+    c.key.reserve(words);
+  }
   FirstSlots first_slots;
   for (Node* n : nodes) write(c, first_slots, n);
 
@@ -179,6 +183,8 @@ Capture capture(std::span<const Wish> wishes, bool with_held, std::uint64_t& mis
 Program program_of(const Capture& c, const std::vector<bool>& fixed) {
   Program p;
   p.items.reserve(c.nodes.size());
+  p.inputs.reserve(c.nodes.size());
+  p.numbers.reserve(c.numbers.size());
   const std::uint64_t* word = c.key.data();
   for (std::uint32_t i = 0; i < c.nodes.size(); ++i) {
     const Node* const n = c.nodes[i];

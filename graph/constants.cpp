@@ -41,44 +41,50 @@ bool number_of(const Cell& c, DType dtype, double& number) {
   });
 }
 
+// Each item stays where it is, or becomes a number or a constant there.
 class Folder {
  public:
-  explicit Folder(Program& p) : r_(p) {}
+  explicit Folder(Program& p) : p_(p) {}
 
-  Program run() {
-    const Program& p = r_.from();
-    for (std::uint32_t i = 0; i < p.items.size(); ++i)
-      if (p.items[i].kind != ItemKind::op || !fold(i)) r_.keep(i);
-    return r_.finish();
+  void run() {
+    for (Item& item : p_.items)
+      if (item.kind == ItemKind::op) fold(item);
   }
 
  private:
-  const Item& input(const Item& item, std::size_t k) const {
-    return r_.to().items[r_.of(r_.from().inputs_of(item)[k])];
+  const Item& input(const Item& item, std::size_t k) const { return p_.items[p_.inputs_of(item)[k]]; }
+
+  void become(Item& item, ItemKind kind, std::size_t place) const {
+    item = {.kind = kind,
+            .dtype = item.dtype,
+            .shape = item.shape,
+            .place = static_cast<std::uint32_t>(place),
+            .node = item.node};
+  }
+  void become_number(Item& item, double number) {
+    p_.numbers.push_back({number, no_index});
+    become(item, ItemKind::number, p_.numbers.size() - 1);
   }
 
-  bool fold(std::uint32_t i) {
-    const Item& item = r_.from().items[i];
+  void fold(Item& item) {
     bool numbers = true;
     for (std::size_t k = 0; k < item.count; ++k) {
-      if (!known(r_.to(), input(item, k))) return false;
+      if (!known(p_, input(item, k))) return;
       numbers &= input(item, k).kind == ItemKind::number;
     }
-    if (numbers && has(item.op->traits, Traits::movement) && shape_of(item.shape).numel() > 0) {
-      r_.replace(i,
-                 r_.number(r_.to().numbers[input(item, 0).place].value, item.dtype, item.shape, item.node));
-      return true;
-    }
-    if (numbers && has(item.op->traits, Traits::pointwise)) return fold_element(i);
-    return fold_whole(i);
+    if (numbers && has(item.op->traits, Traits::movement) && shape_of(item.shape).numel() > 0)
+      become_number(item, p_.numbers[input(item, 0).place].value);
+    else if (numbers && has(item.op->traits, Traits::pointwise))
+      fold_element(item);
+    else
+      fold_whole(item);
   }
 
   // Every element is the same: one is computed.
-  bool fold_element(std::uint32_t i) {
-    const Item& item = r_.from().items[i];
+  void fold_element(Item& item) {
     std::vector<Cell> cells;
     for (std::size_t k = 0; k < item.count; ++k)
-      cells.push_back(cell_of(r_.to().numbers[input(item, k).place].value, input(item, k).dtype));
+      cells.push_back(cell_of(p_.numbers[input(item, k).place].value, input(item, k).dtype));
     std::vector<View> views;
     for (std::size_t k = 0; k < item.count; ++k)
       views.push_back(dense_view(cells[k].bytes, {input(item, k).dtype, Shape{1}}));
@@ -86,58 +92,60 @@ class Folder {
     item.op->forward.run(
         {.in = views, .out = dense_view(out.bytes, {item.dtype, Shape{1}}), .attrs = item.attributes});
     double number = 0;
-    if (!number_of(out, item.dtype, number)) return false;
-    r_.replace(i, r_.number(number, item.dtype, item.shape, item.node));
-    return true;
+    if (number_of(out, item.dtype, number)) become_number(item, number);
   }
 
-  bool fold_whole(std::uint32_t i) {
-    const Item& item = r_.from().items[i];
+  void fold_whole(Item& item) {
     if ((item.op->workspace && !item.op->prepare) || has(item.op->traits, Traits::movement) ||
-        r_.from().bytes_of(item) > most_bytes)
-      return false;
+        p_.bytes_of(item) > most_bytes)
+      return;
     std::vector<BufferRef> filled;
     std::vector<View> views;
     for (std::size_t k = 0; k < item.count; ++k) {
       const Item& in = input(item, k);
       const Type type{in.dtype, shape_of(in.shape)};
       if (in.kind == ItemKind::constant) {
-        views.push_back(dense_view(r_.to().constants[in.place]->data, type));
+        views.push_back(dense_view(p_.constants[in.place]->data, type));
         continue;
       }
-      if (r_.to().bytes_of(in) > most_bytes) return false;
-      filled.push_back(allocate(r_.to().bytes_of(in)));
-      const Cell cell = cell_of(r_.to().numbers[in.place].value, in.dtype);
+      if (p_.bytes_of(in) > most_bytes) return;
+      filled.push_back(allocate(p_.bytes_of(in)));
+      const Cell cell = cell_of(p_.numbers[in.place].value, in.dtype);
       for (std::int64_t e = 0; e < type.shape.numel(); ++e)
         std::memcpy(filled.back()->data + static_cast<std::size_t>(e) * size_of(in.dtype), cell.bytes,
                     size_of(in.dtype));
       views.push_back(dense_view(filled.back()->data, type));
     }
-    BufferRef out = allocate(r_.from().bytes_of(item));
+    BufferRef out = allocate(p_.bytes_of(item));
     try {
       item.op->forward.run({.in = views,
                             .out = dense_view(out->data, {item.dtype, shape_of(item.shape)}),
                             .attrs = item.attributes});
     } catch (const UserError&) {
-      return false;  // the run will say it, with the user's line
+      return;  // the run will say it, with the user's line
     }
-    r_.replace(i, r_.constant(std::move(out), item.dtype, item.shape, item.node));
-    return true;
+    p_.constants.push_back(std::move(out));
+    become(item, ItemKind::constant, p_.constants.size() - 1);
   }
 
-  Rewrite r_;
+  Program& p_;
 };
 
 }  // namespace
 
 void fold_constants(Program& p) {
-  for (const Item& item : p.items) {
+  std::vector<bool> given(p.items.size());  // what depends on known numbers alone
+  std::size_t foldable = 0;
+  for (std::size_t i = 0; i < p.items.size(); ++i) {
+    const Item& item = p.items[i];
     bool all = item.kind == ItemKind::op;
-    for (const std::uint32_t input : p.inputs_of(item)) all = all && known(p, p.items[input]);
-    if (!all) continue;
-    p = Folder(p).run();
-    return;
+    for (const std::uint32_t input : p.inputs_of(item)) all = all && given[input];
+    given[i] = all || known(p, item);
+    foldable += all;
   }
+  if (foldable == 0) return;
+  p.numbers.reserve(p.numbers.size() + foldable);
+  Folder(p).run();
 }
 
 }  // namespace opgrad

@@ -8,7 +8,7 @@
 namespace opgrad {
 
 void attach_epilogues(Program& p) {
-  const std::vector<Shown> shown = shown_items(p);
+  const ShownItems shown(p);
   std::uint32_t head = no_index;  // the kernel that came last, with nothing but views since
   bool usable = false;            // the group after it reads it in order only
   std::uint32_t group = no_index;

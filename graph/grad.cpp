@@ -25,7 +25,8 @@ struct Behind {
   };  // it is an x; it leads to one along differentiable operations
   static constexpr std::uint32_t absent = ~std::uint32_t{0};
 
-  Scratch<Place, Behind> places;
+  // Not kept for large graphs, which need the memory for their plan next.
+  Scratch<Place, Behind, std::size_t{64} << 10> places;
   std::vector<Node*> nodes;
   Scratch<std::uint8_t, Behind> flags;
   std::vector<std::uint32_t> more;

@@ -2,7 +2,9 @@
 // it is (a permutation and its inverse, a reshape and back) is cancelled; two that show the same are one.
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <tuple>
+#include <utility>
 
 #include "passes.h"
 #include "views.h"
@@ -21,8 +23,13 @@ bool same_strides(const Shape& s, const Layout& a, const Layout& b) {
 }  // namespace
 
 void cancel_movements(Program& p) {
-  const std::vector<Shown> shown = shown_items(p);
-  Rewrite r(p);
+  const bool any = std::ranges::any_of(p.items, [](const Item& item) {
+    return item.kind == ItemKind::op && has(item.op->traits, Traits::movement);
+  });
+  if (!any) return;
+  std::vector<std::uint32_t> stands_for(p.items.size());
+  std::iota(stands_for.begin(), stands_for.end(), 0u);
+  const ShownItems shown(p);
   std::map<std::tuple<std::uint32_t, ShapeId, std::int64_t, std::array<std::int64_t, max_rank>>,
            std::uint32_t>
       first;  // by what it shows
@@ -30,29 +37,24 @@ void cancel_movements(Program& p) {
   for (std::uint32_t i = 0; i < p.items.size(); ++i) {
     const Item& item = p.items[i];
     const Shape& shape = p.shape(i);
-    if (!is_view(p, shown, i) || shape.numel() == 0) {
-      r.keep(i);
-      continue;
-    }
+    if (!is_view(p, shown, i) || shape.numel() == 0) continue;
     const std::uint32_t root = shown[i].root;
     if (p.items[root].shape == item.shape && p.items[root].dtype == item.dtype &&
-        same_strides(shape, shown[i].layout, shown[root].layout)) {
-      r.replace(i, r.of(root));
+        same_strides(shape, *shown[i].layout, *shown[root].layout)) {
+      stands_for[i] = root;
       changed = true;
       continue;
     }
-    Layout layout = shown[i].layout;
+    Layout layout = *shown[i].layout;
     for (int axis = 0; axis < max_rank; ++axis)
       if (axis >= shape.rank() || shape[axis] == 1) layout.strides[static_cast<std::size_t>(axis)] = 0;
     const auto [at, fresh] = first.emplace(std::tuple(root, item.shape, layout.offset, layout.strides), i);
-    if (fresh) {
-      r.keep(i);
-    } else {
-      r.replace(i, r.of(at->second));
+    if (!fresh) {
+      stands_for[i] = at->second;
       changed = true;
     }
   }
-  if (changed) p = r.finish();
+  if (changed) keep_representatives(p, std::move(stands_for));
 }
 
 }  // namespace opgrad

@@ -95,8 +95,11 @@ void order_for_low_peak(Program& p) {
   for (const bool tail : {false, true})
     for (const std::uint32_t i : topological)
       if (p.items[i].kind == ItemKind::op && in_tail[i] == tail) sorted.push_back(i);
-  std::vector<std::uint32_t> root;  // the item whose memory each item shows
-  for (const Shown& s : shown_items(p)) root.push_back(s.root);
+  std::vector<std::uint32_t> root(p.items.size());  // the item whose memory each item shows
+  {
+    const ShownItems shown(p);
+    for (std::uint32_t i = 0; i < p.items.size(); ++i) root[i] = shown[i].root;
+  }
   std::size_t lowest = peak(p, p.order, root);
   const auto try_order = [&](std::vector<std::uint32_t> order) {
     const std::size_t bytes = peak(p, order, root);

@@ -33,8 +33,8 @@ std::vector<std::uint32_t> for_each_piece(std::span<Node* const> roots, bool wit
     nodes = numbering.finish();
   }
   std::vector<Node*> needed;
-  for (std::size_t begin = 0; begin + most_nodes_at_once < nodes.size(); begin += most_nodes_at_once) {
-    const std::size_t end = begin + most_nodes_at_once;
+  for (std::size_t begin = 0; begin + nodes_of_piece < nodes.size(); begin += nodes_of_piece) {
+    const std::size_t end = begin + nodes_of_piece;
     needed.clear();
     for (std::size_t i = begin; i < end; ++i)
       if (last_use[i] >= end && !nodes[i]->value && nodes[i]->op != &structural::number)

@@ -2,18 +2,13 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <map>
 #include <unordered_map>
 
 #include "planner.h"
 
 namespace opgrad {
 namespace {
-
-// Where an item's elements are.
-struct Place {
-  std::uint32_t storage = no_index;
-  Layout layout;  // offset in elements
-};
 
 Walk walk_of(Base base, const Shape& shape, const Layout& layout) {
   if (dense_layout(shape, layout)) return Walk::dense;
@@ -44,8 +39,15 @@ class Planner {
 
  private:
   const Shape& shape(std::uint32_t i) const { return p_.shape(i); }
-  Layout dense(std::uint32_t i) const { return {0, dense_strides(shape(i))}; }
-  bool is_dense(std::uint32_t i) const { return dense_layout(shape(i), places_[i].layout); }
+  bool is_dense(std::uint32_t i) const { return dense_layout(shape(i), draft_.layout_of(places_[i])); }
+
+  Place place(std::uint32_t storage, const Layout& layout) {
+    const auto next = static_cast<std::uint32_t>(plan_.layouts.size());
+    const auto [known, fresh] = strides_.emplace(layout.strides, next);
+    if (fresh) plan_.layouts.push_back(layout.strides);
+    return {storage, known->second, layout.offset};
+  }
+  Place dense(std::uint32_t storage, std::uint32_t i) { return place(storage, {0, dense_strides(shape(i))}); }
 
   std::uint32_t new_storage(Storage s) {
     draft_.storages.push_back(s);
@@ -61,8 +63,8 @@ class Planner {
       const bool number = item.kind == ItemKind::number;
       const Base base = item.kind == ItemKind::slot ? Base::slot : number ? Base::number : Base::constant;
       if (number) plan_.cells[item.place] = {p_.numbers[item.place].captured, item.dtype};
-      places_[i] = {new_storage({.base = base, .index = item.place, .bytes = p_.bytes_of(item)}),
-                    number ? Layout{} : dense(i)};
+      const std::uint32_t s = new_storage({.base = base, .index = item.place, .bytes = p_.bytes_of(item)});
+      places_[i] = number ? place(s, {}) : dense(s, i);
     }
   }
 
@@ -74,7 +76,7 @@ class Planner {
   bool wants_copy(const Item& item, std::uint32_t in) const {
     if (is_dense(in)) return false;
     return has(item.op->traits, Traits::dense_inputs) ||
-           (item.op->reads && !item.op->reads(shape(in), places_[in].layout));
+           (item.op->reads && !item.op->reads(shape(in), draft_.layout_of(places_[in])));
   }
 
   // From its copy where the kernel wants that. Others read the view even where there is a copy: a
@@ -82,18 +84,19 @@ class Planner {
   void read(std::uint32_t item, bool wants_copy, bool elementwise, bool cut) {
     const auto copy = wants_copy ? copies_.find(item) : copies_.end();
     const Place& place = copy == copies_.end() ? places_[item] : copy->second;
+    const Layout layout = draft_.layout_of(place);
     Storage& s = draft_.storages[place.storage];
     if (s.end < step()) s.elementwise = true;
     s.end = std::max(s.end, step());
     s.call_end = std::max(s.call_end, next_call());
     // All of it, so that equal bytes of input and result mean elements of one size.
-    if (!elementwise || !dense_layout(shape(item), place.layout) || p_.bytes_of(p_.items[item]) != s.bytes)
+    if (!elementwise || !dense_layout(shape(item), layout) || p_.bytes_of(p_.items[item]) != s.bytes)
       s.elementwise = false;
-    draft_.operands.push_back({place.storage, place.layout, p_.items[item].shape, p_.items[item].dtype,
-                               walk_of(s.base, shape(item), place.layout), cut});
+    draft_.operands.push_back(
+        {place, p_.items[item].shape, p_.items[item].dtype, walk_of(s.base, shape(item), layout), cut});
   }
 
-  std::uint32_t written(std::uint32_t item, bool cut) {
+  Place written(std::uint32_t item, bool cut) {
     const std::int64_t rows = cut ? shape(item)[0] : 0;
     const std::uint32_t s =
         new_storage({.bytes = p_.bytes_of(p_.items[item]),
@@ -102,8 +105,9 @@ class Planner {
                      .call_begin = next_call(),
                      .call_end = next_call(),
                      .row_bytes = rows ? static_cast<std::int64_t>(p_.bytes_of(p_.items[item])) / rows : 0});
-    draft_.operands.push_back({s, dense(item), p_.items[item].shape, p_.items[item].dtype, Walk::dense, cut});
-    return s;
+    const Place all = dense(s, item);
+    draft_.operands.push_back({all, p_.items[item].shape, p_.items[item].dtype, Walk::dense, cut});
+    return all;
   }
 
   void push(const PlanStep& s) { (rows_ == no_index ? plan_.steps : plan_.parts).push_back(s); }
@@ -134,22 +138,25 @@ class Planner {
     close_rows();
     const auto operands = static_cast<std::uint32_t>(draft_.operands.size());
     read(item, false, false, false);
-    const std::uint32_t s = written(item, false);
+    const Place all = written(item, false);
     plan_.steps.push_back({.head = next_call()});
     plan_.calls.push_back({nullptr, nullptr, item, operands, 1});
-    return {s, dense(item)};
+    return all;
   }
 
   void view(std::uint32_t i) {
     const Item& item = p_.items[i];
     const std::uint32_t input = p_.inputs_of(item)[0];
-    Place place = places_[input];
-    if (!item.op->view(item.attributes, shape(input), shape(i), place.layout)) {
-      place = copied(input);
-      if (!item.op->view(item.attributes, shape(input), shape(i), place.layout))
+    std::uint32_t storage = places_[input].storage;
+    Layout layout = draft_.layout_of(places_[input]);
+    if (!item.op->view(item.attributes, shape(input), shape(i), layout)) {
+      const Place copy = copied(input);
+      storage = copy.storage;
+      layout = draft_.layout_of(copy);
+      if (!item.op->view(item.attributes, shape(input), shape(i), layout))
         throw InternalError(std::string("the view rule of ") + item.op->name + " refuses a dense input");
     }
-    places_[i] = place;
+    places_[i] = place(storage, layout);
   }
 
   void emit(std::uint32_t i) {
@@ -168,7 +175,7 @@ class Planner {
     const auto operands = static_cast<std::uint32_t>(draft_.operands.size());
     for (std::uint32_t k = 0; k < item.count; ++k)
       read(inputs[k], wants_copy(item, inputs[k]), pointwise, folds || (cut && p_.cut_with_rows(item, k)));
-    places_[i] = {written(i, cut && !folds), dense(i)};
+    places_[i] = written(i, cut && !folds);
     if (member) {
       if (!open_) step_ = {.first = next_call()};
       if (step_.count == 0) step_.first = next_call();
@@ -198,8 +205,8 @@ class Planner {
       const std::uint32_t item = p_.outputs[k].item;
       if (in_tail_[item] != of_tail) continue;
       std::uint32_t s = places_[item].storage;
-      const bool own = p_.items[item].kind == ItemKind::op && is_dense(item) &&
-                       places_[item].layout.offset == 0 && draft_.storages[s].base == Base::arena &&
+      const bool own = p_.items[item].kind == ItemKind::op && is_dense(item) && places_[item].offset == 0 &&
+                       draft_.storages[s].base == Base::arena &&
                        draft_.storages[s].bytes == p_.bytes_of(p_.items[item]);
       if (!own) s = copied(item).storage;
       draft_.storages[s].base = Base::output;
@@ -213,7 +220,8 @@ class Planner {
   Draft draft_;
   Plan& plan_;
   std::vector<Place> places_;
-  std::unordered_map<std::uint32_t, Place> copies_;  // dense copies of views
+  std::map<std::array<std::int64_t, max_rank>, std::uint32_t> strides_;  // places in Plan::layouts
+  std::unordered_map<std::uint32_t, Place> copies_;                      // dense copies of views
   std::vector<bool> in_tail_;
   PlanStep step_, row_step_;  // being filled
   bool open_ = false;
@@ -245,8 +253,6 @@ Plan make_plan(Capture& capture, const std::vector<bool>& fixed, PassSet passes)
   Plan plan;
   plan.program = program_of(capture, fixed);
   plan.nodes = capture.nodes.size();
-  plan.origins.assign(capture.nodes.size(), {});
-  std::ranges::transform(capture.nodes, plan.origins.begin(), &Node::origin);
   plan.key = std::move(capture.key);
   plan.hash = capture.hash;
   plan.numbers = capture.numbers;
@@ -254,6 +260,8 @@ Plan make_plan(Capture& capture, const std::vector<bool>& fixed, PassSet passes)
   plan.passes = passes;
   run_passes(plan.program, passes);
   Planner(plan).run();
+  plan.origins.resize(plan.nodes);
+  std::ranges::transform(capture.nodes, plan.origins.begin(), &Node::origin);
   if (passes.has("compile")) compile_groups(plan, worth_compiling_at_once());
   return plan;
 }

@@ -27,7 +27,7 @@ class LayOut {
  private:
   Storage& result_of(std::uint32_t call) {
     const PlanCall& c = plan_.calls[call];
-    return d_.storages[d_.operands[c.operands + c.inputs].storage];
+    return d_.storages[d_.operands[c.operands + c.inputs].place.storage];
   }
 
   // Takes back the donations that would destroy what somebody still has to read.
@@ -78,7 +78,7 @@ class LayOut {
     const auto group = [&](std::uint32_t st, const PlanStep& step) {
       for (std::uint32_t c = step.first; c < step.first + step.count; ++c) {
         const PlanCall& call = plan_.calls[c];
-        const std::uint32_t to = d_.operands[call.operands + call.inputs].storage;
+        const std::uint32_t to = d_.operands[call.operands + call.inputs].place.storage;
         if (d_.storages[to].merged != no_index) continue;
         if (d_.storages[to].base != Base::arena && d_.storages[to].base != Base::output) continue;
         if (d_.storages[to].base == Base::output && plan_.outputs[d_.storages[to].index].donor != no_index)
@@ -105,17 +105,18 @@ class LayOut {
     const PlanCall& c = plan_.calls[part.head];
     const PendingOperand &in = d_.operands[c.operands], &out = d_.operands[c.operands + c.inputs];
     if (!c.op || !c.op->in_place || !c.op->in_place(c.attributes, shape_of(out.shape))) return;
-    const std::uint32_t from = root(in.storage);
-    Storage &f = d_.storages[from], &t = d_.storages[out.storage];
+    const std::uint32_t from = root(in.place.storage);
+    Storage &f = d_.storages[from], &t = d_.storages[out.place.storage];
     if (f.base != Base::arena || t.base != Base::arena || f.bytes != t.bytes || in.dtype != out.dtype) return;
     if (f.begin == st || f.end != st || f.call_end > part.head) return;
     // Whoever else reads it in this step reads the same rows, in the same block, before.
     const auto reads_rows = [&](std::uint32_t call) {
       for (std::uint32_t k = 0; k < plan_.calls[call].inputs; ++k) {
         const PendingOperand& o = d_.operands[plan_.calls[call].operands + k];
-        if (root(o.storage) != from) continue;
+        if (root(o.place.storage) != from) continue;
         if (call == part.head && k > 0) return false;
-        if (o.shape != out.shape || o.layout.offset != 0 || !dense_layout(shape_of(o.shape), o.layout))
+        if (o.shape != out.shape || o.place.offset != 0 ||
+            !dense_layout(shape_of(o.shape), d_.layout_of(o.place)))
           return false;
         if (o.cut != out.cut) return false;
       }
@@ -127,14 +128,14 @@ class LayOut {
       if (!reads_rows(call)) return;
     t.begin = f.begin;
     t.call_begin = f.call_begin;
-    f.merged = out.storage;
+    f.merged = out.place.storage;
   }
 
   // Tries the operands of one call.
   bool take_over(std::uint32_t to, std::uint32_t st, std::uint32_t call) {
     const PlanCall& c = plan_.calls[call];
     for (std::uint32_t k = 0; k <= c.inputs; ++k) {
-      const std::uint32_t from = root(d_.operands[c.operands + k].storage);
+      const std::uint32_t from = root(d_.operands[c.operands + k].place.storage);
       Storage &f = d_.storages[from], &t = d_.storages[to];
       if (from == to || f.base != Base::arena || f.end != st || f.bytes != t.bytes || !may_follow(t, f))
         continue;
@@ -228,20 +229,18 @@ class LayOut {
       *answers[i] = static_cast<std::int64_t>(lifetimes[i].offset);
   }
 
-  static std::size_t pattern_bytes(const PendingOperand& o) {
+  std::size_t pattern_bytes(const PendingOperand& o) const {
     const Shape& shape = shape_of(o.shape);
-    const std::int64_t elements = std::min(tile_elements, shape.numel()) + period(shape, o.layout);
+    const std::int64_t elements =
+        std::min(tile_elements, shape.numel()) + period(shape, d_.layout_of(o.place));
     return static_cast<std::size_t>(elements) * size_of(o.dtype);
   }
 
   void resolve() {
-    std::map<std::array<std::int64_t, max_rank>, std::uint32_t> known;
+    plan_.operands.reserve(d_.operands.size());
     for (std::size_t i = 0; i < d_.operands.size(); ++i) {
       const PendingOperand& o = d_.operands[i];
-      const Storage& s = d_.storages[root(o.storage)];
-      const auto [it, fresh] =
-          known.emplace(o.layout.strides, static_cast<std::uint32_t>(plan_.layouts.size()));
-      if (fresh) plan_.layouts.push_back(o.layout.strides);
+      const Storage& s = d_.storages[root(o.place.storage)];
       const bool in_block = s.base == Base::block;
       plan_.operands.push_back(
           {.base = s.base,
@@ -251,14 +250,14 @@ class LayOut {
            .index = s.index,
            .where = plan_.place_in_table(s.base, s.index),
            .offset = (in_block || s.base == Base::arena ? s.offset : 0) +
-                     o.layout.offset * static_cast<std::int64_t>(size_of(o.dtype)),
+                     o.place.offset * static_cast<std::int64_t>(size_of(o.dtype)),
            .shape = o.shape,
-           .layout = it->second,
+           .layout = o.place.strides,
            .bytes = static_cast<std::uint32_t>(size_of(o.dtype)),
            .row_bytes = o.cut && o.walk == Walk::dense
-                            ? o.layout.strides[0] * static_cast<std::int64_t>(size_of(o.dtype))
+                            ? plan_.layouts[o.place.strides][0] * static_cast<std::int64_t>(size_of(o.dtype))
                             : 0,
-           .period = patterns_[i] >= 0 ? period(shape_of(o.shape), o.layout) : 0,
+           .period = patterns_[i] >= 0 ? period(shape_of(o.shape), d_.layout_of(o.place)) : 0,
            .pattern = patterns_[i]});
     }
     for (const auto* steps : {&plan_.steps, &plan_.parts})

@@ -21,9 +21,15 @@ struct Storage {
   std::uint32_t merged = no_index;  // the storage whose memory it shares
 };
 
+// A part of a storage: values are many and their strides few, so those stand in Plan::layouts once.
+struct Place {
+  std::uint32_t storage = no_index;
+  std::uint32_t strides = 0;  // in Plan::layouts
+  std::int64_t offset = 0;    // in elements
+};
+
 struct PendingOperand {
-  std::uint32_t storage;
-  Layout layout;  // in elements
+  Place place;
   ShapeId shape;
   DType dtype;
   Walk walk;
@@ -34,6 +40,8 @@ struct Draft {
   Plan& plan;
   std::vector<Storage> storages;
   std::vector<PendingOperand> operands;
+
+  Layout layout_of(const Place& p) const { return {p.offset, plan.layouts[p.strides]}; }
 };
 
 // Decides donations, tiles, reuse in place, blocks and the arena; fills Plan::operands.

@@ -20,11 +20,7 @@ constexpr std::size_t most_users = 64;
 class Fusion {
  public:
   explicit Fusion(Program& p)
-      : p_(p),
-        shown_(shown_items(p)),
-        users_(p),
-        place_(p.items.size(), no_index),
-        waits_(p.items.size(), 0) {
+      : p_(p), shown_(p), users_(p), place_(p.items.size(), no_index), waits_(p.items.size(), 0) {
     for (std::uint32_t k = 0; k < p.order.size(); ++k) place_[p.order[k]] = k;
     for (const std::uint32_t i : p.order)
       for (const std::uint32_t in : p.inputs_of(p.items[i])) waits_[i] += p.items[in].kind == ItemKind::op;
@@ -145,7 +141,7 @@ class Fusion {
   }
 
   Program& p_;
-  const std::vector<Shown> shown_;
+  const ShownItems shown_;
   const Users users_;
   std::vector<std::uint32_t> place_, waits_, order_;
   std::vector<bool> done_;

@@ -3,6 +3,7 @@
 
 #include <cstring>
 #include <iterator>
+#include <utility>
 
 namespace opgrad {
 
@@ -40,6 +41,44 @@ std::vector<bool> reached(const Program& p) {
   return live;
 }
 
+void keep_representatives(Program& p, std::vector<std::uint32_t> stands_for) {
+  std::vector<std::uint32_t> inputs;
+  std::vector<Number> numbers;
+  std::size_t numbers_kept = 0;
+  for (std::size_t i = 0; i < p.items.size(); ++i)
+    numbers_kept += p.items[i].kind == ItemKind::number && stands_for[i] == i;
+  numbers.reserve(numbers_kept);
+  std::vector<BufferRef> constants;
+  std::uint32_t kept = 0;
+  for (std::uint32_t i = 0; i < p.items.size(); ++i) {
+    std::uint32_t& now = stands_for[i];
+    if (now == no_index) continue;
+    if (now != i) {
+      now = stands_for[now];
+      continue;
+    }
+    Item item = p.items[i];
+    const auto before = p.inputs_of(item);
+    if (item.kind == ItemKind::op) {
+      item.first = static_cast<std::uint32_t>(inputs.size());
+      for (const std::uint32_t input : before) inputs.push_back(stands_for[input]);
+    } else if (item.kind == ItemKind::number) {
+      numbers.push_back(p.numbers[std::exchange(item.place, static_cast<std::uint32_t>(numbers.size()))]);
+    } else if (item.kind == ItemKind::constant) {
+      constants.push_back(
+          p.constants[std::exchange(item.place, static_cast<std::uint32_t>(constants.size()))]);
+    }
+    p.items[kept] = item;
+    now = kept++;
+  }
+  for (Output& o : p.outputs) o.item = stands_for[o.item];
+  p.items.resize(kept);
+  p.inputs = std::move(inputs);
+  p.numbers = std::move(numbers);
+  p.constants = std::move(constants);
+  p.order.clear();
+}
+
 Rewrite::Rewrite(Program& from) : from_(from), map_(from.items.size(), no_index) {
   to_.items.reserve(from.items.size());
   to_.inputs.reserve(from.inputs.size());
@@ -56,24 +95,14 @@ std::uint32_t Rewrite::keep(std::uint32_t old) {
   return map_[old] = static_cast<std::uint32_t>(to_.items.size() - 1);
 }
 
-std::uint32_t Rewrite::given(ItemKind kind, std::size_t place, DType dtype, ShapeId shape,
-                             std::uint32_t node) {
-  to_.items.push_back({.kind = kind,
-                       .dtype = dtype,
-                       .shape = shape,
-                       .place = static_cast<std::uint32_t>(place),
-                       .node = node});
-  return static_cast<std::uint32_t>(to_.items.size() - 1);
-}
-
 std::uint32_t Rewrite::number(double value, DType dtype, ShapeId shape, std::uint32_t node) {
   to_.numbers.push_back({value, no_index});
-  return given(ItemKind::number, to_.numbers.size() - 1, dtype, shape, node);
-}
-
-std::uint32_t Rewrite::constant(BufferRef buffer, DType dtype, ShapeId shape, std::uint32_t node) {
-  to_.constants.push_back(std::move(buffer));
-  return given(ItemKind::constant, to_.constants.size() - 1, dtype, shape, node);
+  to_.items.push_back({.kind = ItemKind::number,
+                       .dtype = dtype,
+                       .shape = shape,
+                       .place = static_cast<std::uint32_t>(to_.numbers.size() - 1),
+                       .node = node});
+  return static_cast<std::uint32_t>(to_.items.size() - 1);
 }
 
 std::uint32_t Rewrite::op(const Op& op, const void* attributes, std::span<const std::uint32_t> inputs,

@@ -100,6 +100,11 @@ std::vector<bool> reached(const Program& p);
 // depend on one another in the order of their numbers. Throws InternalError on a cycle.
 std::vector<std::uint32_t> topological_order(const Program& p);
 
+// Drops items where they lie, which takes less memory than a copy. stands_for[i] is i for an item that stays,
+// an earlier one of equal value that stays and is read in its place, or no_index for one that nobody reads.
+// Numbers and constants of none that stays go as well, and so does the order of steps.
+void keep_representatives(Program& p, std::vector<std::uint32_t> stands_for);
+
 // Copies a program item by item, the way passes rewrite: walk the old items in order and say what stands for
 // each.
 //
@@ -121,7 +126,6 @@ class Rewrite {
   void replace(std::uint32_t old, std::uint32_t item) { map_[old] = item; }
   // New items. Attributes must be those of an old item or have been given to own.
   std::uint32_t number(double value, DType dtype, ShapeId shape, std::uint32_t node);
-  std::uint32_t constant(BufferRef buffer, DType dtype, ShapeId shape, std::uint32_t node);
   std::uint32_t op(const Op& op, const void* attributes, std::span<const std::uint32_t> inputs, DType dtype,
                    ShapeId shape, std::uint32_t node);
   const void* own(const AttributeInfo& info, const void* attributes) { return to_.own(info, attributes); }
@@ -129,8 +133,6 @@ class Rewrite {
   Program finish();
 
  private:
-  std::uint32_t given(ItemKind kind, std::size_t place, DType dtype, ShapeId shape, std::uint32_t node);
-
   Program& from_;
   Program to_;
   std::vector<std::uint32_t> map_;

@@ -13,7 +13,7 @@ namespace {
 constexpr std::int64_t fewest_elements = std::int64_t{1} << 18;
 
 // Nobody but `reader` looks at `value`, directly or through views.
-bool read_by_one(const Program& p, const std::vector<Shown>& shown, const Users& users,
+bool read_by_one(const Program& p, const ShownItems& shown, const Users& users,
                  const std::vector<bool>& is_output, std::uint32_t value, std::uint32_t reader) {
   std::vector<std::uint32_t> views{value};
   while (!views.empty()) {
@@ -33,7 +33,7 @@ bool read_by_one(const Program& p, const std::vector<Shown>& shown, const Users&
 }  // namespace
 
 void feed_reductions(Program& p) {
-  const std::vector<Shown> shown = shown_items(p);
+  const ShownItems shown(p);
   const Users users(p);
   std::vector<bool> is_output(p.items.size(), false);
   for (const Output& o : p.outputs) is_output[o.item] = true;

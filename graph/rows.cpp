@@ -31,7 +31,7 @@ struct Unit {
 
 class RowFusion {
  public:
-  explicit RowFusion(Program& p) : p_(p), shown_(shown_items(p)), unit_of_(p.items.size(), no_index) {}
+  explicit RowFusion(Program& p) : p_(p), shown_(p), unit_of_(p.items.size(), no_index) {}
 
   void run() {
     cut_into_units();
@@ -96,10 +96,10 @@ class RowFusion {
     const Shape &shape = p_.shape(i), &root = p_.shape(s.root);
     if (shape.rank() == 0 || root.rank() == 0 || shape[0] != root[0] || root[0] == 0) return false;
     const std::int64_t row = root.numel() / root[0];
-    if (s.layout.strides[0] != row) return false;
-    std::int64_t low = s.layout.offset, high = s.layout.offset;
+    if (s.layout->strides[0] != row) return false;
+    std::int64_t low = s.layout->offset, high = s.layout->offset;
     for (int axis = 1; axis < shape.rank(); ++axis) {
-      const std::int64_t reach = (shape[axis] - 1) * s.layout.strides[static_cast<std::size_t>(axis)];
+      const std::int64_t reach = (shape[axis] - 1) * s.layout->strides[static_cast<std::size_t>(axis)];
       (reach < 0 ? low : high) += reach;
     }
     return low >= 0 && high < row;
@@ -245,7 +245,7 @@ class RowFusion {
   }
 
   Program& p_;
-  const std::vector<Shown> shown_;
+  const ShownItems shown_;
   std::vector<std::uint32_t> unit_of_;
   std::vector<Unit> units_;
 };

@@ -7,8 +7,8 @@
 namespace opgrad {
 
 // A vector for one use, empty at first. Its memory stays with the thread for the next Scratch<T, Use>, unless
-// it has grown beyond 16 MiB; one that is made while another is in use begins without memory.
-template <class T, class Use>
+// it has grown beyond most_bytes; one that is made while another is in use begins without memory.
+template <class T, class Use, std::size_t most_bytes = std::size_t{16} << 20>
 class Scratch {
  public:
   Scratch() { v_.swap(kept()); }
@@ -23,7 +23,7 @@ class Scratch {
   // The same for vectors that live elsewhere.
   static std::vector<T> take() { return std::move(kept()); }
   static void give_back(std::vector<T>& v) noexcept {
-    constexpr std::size_t most = (std::size_t{16} << 20) / sizeof(T);
+    constexpr std::size_t most = most_bytes / sizeof(T);
     v.clear();
     if (v.capacity() > kept().capacity() && v.capacity() <= most) v.swap(kept());
   }

@@ -4,6 +4,7 @@
 // are simple already; what it returns is asked again.
 #include <fmt/format.h>
 
+#include <bit>
 #include <unordered_map>
 
 #include "passes.h"
@@ -19,6 +20,12 @@ Tensor mirror_of_leaf(const Program& p, const Item& item) {
   if (item.kind != ItemKind::number) return leaf({}, item.dtype, shape, {});
   const Number& n = p.numbers[item.place];
   return n.captured == no_index ? full(shape, n.value, item.dtype) : slot_number(shape, n.value, item.dtype);
+}
+
+bool same_number(const Program& p, const Item& a, const Item& b) {
+  const Number &x = p.numbers[a.place], &y = p.numbers[b.place];
+  return a.dtype == b.dtype && a.shape == b.shape && x.captured == no_index && y.captured == no_index &&
+         std::bit_cast<std::uint64_t>(x.value) == std::bit_cast<std::uint64_t>(y.value);
 }
 
 Tensor simplest(Tensor x) {
@@ -70,27 +77,36 @@ std::uint32_t add(Rewrite& r, std::unordered_map<const Node*, std::uint32_t>& kn
 }  // namespace
 
 void simplify(Program& p) {
-  std::vector<Tensor> mirror(p.items.size()), own(p.items.size());
+  std::vector<Tensor> mirror(p.items.size());
+  std::vector<bool> simpler(p.items.size(), false);
   bool changed = false;
   std::vector<Node*> inputs;
-  for (std::size_t i = 0; i < p.items.size(); ++i) {
+  std::uint32_t last_number = no_index;  // chains repeat their number again and again: one node will do
+  for (std::uint32_t i = 0; i < p.items.size(); ++i) {
     const Item& item = p.items[i];
+    if (item.kind == ItemKind::number && last_number != no_index &&
+        same_number(p, item, p.items[last_number])) {
+      mirror[i] = mirror[last_number];
+      continue;
+    }
+    if (item.kind == ItemKind::number) last_number = i;
     if (item.kind != ItemKind::op) {
-      own[i] = mirror[i] = mirror_of_leaf(p, item);
+      mirror[i] = mirror_of_leaf(p, item);
       continue;
     }
     inputs.clear();
     for (const std::uint32_t input : p.inputs_of(item)) inputs.push_back(mirror[input].node());
-    own[i] = make_node(*item.op, inputs, {}, item.attributes);
-    mirror[i] = simplest(own[i]);
-    changed |= mirror[i].node() != own[i].node();
+    const Tensor own = make_node(*item.op, inputs, {}, item.attributes);
+    mirror[i] = simplest(own);
+    simpler[i] = mirror[i].node() != own.node();
+    changed |= simpler[i];
   }
   if (!changed) return;
   Rewrite r(p);
   std::unordered_map<const Node*, std::uint32_t> known;
   for (std::uint32_t i = 0; i < p.items.size(); ++i) {
-    if (mirror[i].node() == own[i].node())
-      known[own[i].node()] = r.keep(i);
+    if (!simpler[i])
+      known[mirror[i].node()] = r.keep(i);
     else
       r.replace(i, add(r, known, mirror[i].node(), p.items[i].node));
   }

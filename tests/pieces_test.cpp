@@ -153,7 +153,7 @@ TEST_CASE("pieces: the pieces of a periodic chain share their plans") {
   const PlanStats stats = plan_stats();
   // The first piece begins with a leaf of its own, the last one is shorter.
   CHECK(stats.plans <= 4);
-  CHECK(stats.plans + stats.hits >= length / most_nodes_at_once);
+  CHECK(stats.plans + stats.hits >= length / nodes_of_piece);
 }
 
 TEST_CASE("pieces: a wide graph, the sum of the products of 50,000 pairs of leaves") {

@@ -1,6 +1,8 @@
 // Requests go to malloc, unless they are to fail.
 #include "replaced_new.h"
 
+#include <malloc.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdlib>
@@ -12,6 +14,15 @@ namespace {
 std::atomic<bool> armed{false}, for_good{false};
 std::atomic<std::int64_t> requests_left{0};
 std::atomic<std::uint64_t> failures{0}, requests{0};
+std::atomic<std::size_t> live{0}, peak{0};
+
+void* counted(void* p) noexcept {
+  if (!p) return p;
+  const std::size_t bytes = malloc_usable_size(p), now = live.fetch_add(bytes) + bytes;
+  for (std::size_t most = peak; most < now && !peak.compare_exchange_weak(most, now);) {
+  }
+  return p;
+}
 
 void* take(std::size_t bytes, std::size_t alignment) noexcept {
   requests.fetch_add(1, std::memory_order_relaxed);
@@ -23,11 +34,14 @@ void* take(std::size_t bytes, std::size_t alignment) noexcept {
     }
   }
   if (bytes == 0) bytes = 1;
-  if (alignment <= alignof(std::max_align_t)) return std::malloc(bytes);
-  return std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  if (alignment <= alignof(std::max_align_t)) return counted(std::malloc(bytes));
+  return counted(std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment));
 }
 // Not inlined, or GCC would take what pairs with malloc for a mistake.
-[[gnu::noinline]] void give_back(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void give_back(void* p) noexcept {
+  if (p) live.fetch_sub(malloc_usable_size(p));
+  std::free(p);
+}
 
 void* take_or_throw(std::size_t bytes, std::size_t alignment) {
   if (void* const p = take(bytes, alignment)) return p;
@@ -76,6 +90,10 @@ std::uint64_t disarm() {
   armed = false;
   return failures;
 }
+
+std::size_t live_bytes() { return live; }
+std::size_t peak_live_bytes() { return peak; }
+void reset_peak_live_bytes() { peak = live.load(); }
 
 std::uint64_t requests_of_new() { return requests; }
 
