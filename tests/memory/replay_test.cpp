@@ -148,6 +148,20 @@ TEST_CASE("replay: no kernel takes memory, in its examples or their gradients") 
   CHECK(plans > 200);
 }
 
+TEST_CASE("replay: no kernel takes memory for gradients by example") {
+  if (!test::keeps_scratch())
+    return skipped("replay: no kernel takes memory for gradients by example", test::no_scratch_kept);
+  const Threads one(1);
+  Sequential net{Conv2D(16, 3, relu), DepthwiseConv2D(3), MaxPool2D(2), Flatten(), Dense(4)};
+  net.initialize(1);
+  const Tensor x = random_uniform(random_key({3, 0}), {10, 12, 12, 3}),
+               labels = tensor({0, 1, 2, 3, 0, 1, 2, 3, 0, 1});
+  eval(x);
+  check_replay("gradients by example", [&] {
+    eval(per_example_gradients(cross_entropy_from_logits(net(x), labels, Reduction::none)).gradients);
+  });
+}
+
 TEST_CASE("replay: the shape rule runs when a node is made, not while a plan runs") {
   const Tensor x = tensor({1.F, 2.F, 3.F});
   const StepWatcher watcher = [](std::size_t step) { plan_runs = step == 0; };
