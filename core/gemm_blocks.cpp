@@ -227,7 +227,7 @@ GemmCut cut_of(int64_t m, int64_t n, int64_t k) {
   int64_t columns = std::clamp<int64_t>(pieces(n, across * 32) * 32, m <= 14 ? 128 : 32, 256);
   // Few rows only read B: the longer the pieces of its rows, the faster. No bit depends on it.
   if (m <= gemm_kernels().sweep_rows)
-    columns = std::clamp<int64_t>(pieces(n, 32 * (runs_alone() ? 1 : threads())) * 32, 128, 1024);
+    columns = std::clamp<int64_t>(pieces(n, 32 * (runs_alone() ? 1 : threads())) * 32, 256, 1024);
   if (m > 42 && down <= 2) columns = wide_columns(n, columns);
   return {pieces(m, down), columns, columns < n ? pieces(256, columns) : 1};
 }

@@ -11,7 +11,8 @@
 namespace opgrad {
 namespace {
 
-constexpr std::size_t alignment = 64, most_kept = std::size_t{16} << 20, least_kept = std::size_t{64} << 10;
+constexpr std::size_t alignment = 64, most_kept = std::size_t{16} << 20, least_kept = std::size_t{64} << 10,
+                      largest_array = std::size_t{1} << 62;
 
 // Under AddressSanitizer every array has memory of its own, so that what lies beside it is guarded.
 #if defined(__SANITIZE_ADDRESS__)
@@ -35,19 +36,18 @@ class Stack final : public std::pmr::memory_resource {
 
  private:
   void* do_allocate(std::size_t bytes, std::size_t) override {
+    if (bytes > largest_array) throw std::bad_alloc();
     const std::size_t size = rounded(bytes);
-    if (size <= most_kept) most_held_ = std::max(most_held_, held_ + size);
-    if (keeps && arrays_.empty() && size_ < std::min(most_held_, most_kept)) grow();
-    void* const p = size <= size_ - used_ ? push(size) : beside(size);
-    held_ += size;
-    return p;
+    if (size <= most_kept) wanted_ = std::max(wanted_, used_ + beside_bytes_ + size);
+    if (keeps && arrays_.empty() && size_ < std::min(wanted_, most_kept)) grow();
+    return size <= size_ - used_ ? push(size) : beside(size);
   }
 
   void do_deallocate(void* p, std::size_t bytes, std::size_t) override {
-    held_ -= rounded(bytes);
     auto* const at = static_cast<std::byte*>(p);
     if (at < data_ || at >= data_ + size_) {
       std::erase_if(beside_, [&](const BufferRef& b) { return b->data == at; });
+      if (rounded(bytes) <= most_kept) beside_bytes_ -= rounded(bytes);
       return;
     }
     // What lies below others is free again when those have gone.
@@ -74,12 +74,13 @@ class Stack final : public std::pmr::memory_resource {
 
   void* beside(std::size_t size) {
     beside_.push_back(opgrad::allocate(size));
+    if (size <= most_kept) beside_bytes_ += size;
     return beside_.back()->data;
   }
 
   // Only while nothing lies in the block.
   void grow() {
-    const std::size_t wanted = std::clamp(std::bit_ceil(most_held_), least_kept, most_kept);
+    const std::size_t wanted = std::clamp(std::bit_ceil(std::min(wanted_, most_kept)), least_kept, most_kept);
     give_back();
     data_ = static_cast<std::byte*>(::operator new (wanted, std::align_val_t{alignment}));
     size_ = wanted;
@@ -93,7 +94,8 @@ class Stack final : public std::pmr::memory_resource {
 
   std::byte* data_ = nullptr;
   std::size_t size_ = 0, used_ = 0;
-  std::size_t held_ = 0, most_held_ = 0;  // bytes, in the block and beside it
+  // What the block would have held at once, holes and all, had it been as large.
+  std::size_t wanted_ = 0, beside_bytes_ = 0;
   struct Array {
     std::byte* data;
     bool free;

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory_resource>
+#include <new>
 #include <utility>
 
 namespace opgrad {
@@ -21,7 +22,7 @@ class Scratch {
  public:
   Scratch() = default;
   explicit Scratch(std::int64_t elements)
-      : bytes_(static_cast<std::size_t>(elements) * sizeof(T)), data_(scratch()->allocate(bytes_, 64)) {}
+      : bytes_(bytes_of(elements)), data_(scratch()->allocate(bytes_, 64)) {}
   Scratch(Scratch&& o) noexcept : bytes_(o.bytes_), data_(std::exchange(o.data_, nullptr)) {}
   Scratch& operator=(Scratch&& o) noexcept {
     std::swap(bytes_, o.bytes_);
@@ -35,6 +36,11 @@ class Scratch {
   T& operator[](std::int64_t i) const { return data()[i]; }
 
  private:
+  static std::size_t bytes_of(std::int64_t elements) {
+    constexpr std::size_t most = (std::size_t{1} << 62) / sizeof(T);
+    if (static_cast<std::size_t>(elements) > most) throw std::bad_alloc();
+    return static_cast<std::size_t>(elements) * sizeof(T);
+  }
   std::size_t bytes_ = 0;
   void* data_ = nullptr;
 };

@@ -14,9 +14,9 @@
 namespace opgrad {
 namespace {
 
-using KeyMemory = Scratch<std::uint64_t, Capture>;
-using NumberMemory = Scratch<double, Capture>;
-using FlagMemory = Scratch<std::uint8_t, Capture>;
+using KeyMemory = Reused<std::uint64_t, Capture>;
+using NumberMemory = Reused<double, Capture>;
+using FlagMemory = Reused<std::uint8_t, Capture>;
 
 std::uint64_t mix(std::uint64_t h, std::uint64_t w) {
   h ^= w;

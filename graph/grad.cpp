@@ -7,7 +7,7 @@
 #include "order.h"
 #include "override.h"
 #include "scope.h"
-#include "scratch.h"
+#include "reused.h"
 
 namespace opgrad {
 namespace {
@@ -26,9 +26,9 @@ struct Behind {
   static constexpr std::uint32_t absent = ~std::uint32_t{0};
 
   // Not kept for large graphs, which need the memory for their plan next.
-  Scratch<Place, Behind, std::size_t{64} << 10> places;
+  Reused<Place, Behind, std::size_t{64} << 10> places;
   std::vector<Node*> nodes;
-  Scratch<std::uint8_t, Behind> flags;
+  Reused<std::uint8_t, Behind> flags;
   std::vector<std::uint32_t> more;
   std::vector<std::uint32_t> targets;  // place of each x, or absent
 

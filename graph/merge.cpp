@@ -32,6 +32,7 @@ class Merging {
     describe(i, words_);
     std::uint64_t h = words_.size();
     for (const std::uint64_t w : words_) h = (h ^ w ^ (h >> 29)) * 0x9fb21c651e98df25u;
+    h = (h ^ (h >> 32)) * 0x9fb21c651e98df25u;  // whole numbers have no low bits
     for (std::size_t at = h ^ (h >> 32);; ++at) {
       std::uint32_t& known = table_[at & (table_.size() - 1)];
       if (known == no_index) return known = i;

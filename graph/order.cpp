@@ -14,9 +14,9 @@ constexpr std::uint32_t on_stack = std::uint32_t{1} << 31;
 }  // namespace
 
 Numbering::Numbering(std::span<Node* const> roots, bool through_values)
-    : hold_(numbering_lock), nodes_(Scratch<Node*, Numbering>::take()) {
+    : hold_(numbering_lock), nodes_(Reused<Node*, Numbering>::take()) {
   struct Stack;
-  Scratch<Node*, Stack> stack;
+  Reused<Node*, Stack> stack;
   try {
     for (Node* root : roots)
       if (!root->index) walk(root, through_values, *stack);

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "ir.h"
-#include "scratch.h"
+#include "reused.h"
 
 namespace opgrad {
 
@@ -27,7 +27,7 @@ class Numbering {
   // The same nodes, which have their numbers no longer. To be given back, when done with, as memory for the
   // next.
   std::vector<Node*> finish();
-  static void give_back(std::vector<Node*>& nodes) noexcept { Scratch<Node*, Numbering>::give_back(nodes); }
+  static void give_back(std::vector<Node*>& nodes) noexcept { Reused<Node*, Numbering>::give_back(nodes); }
 
  private:
   void walk(Node* root, bool through_values, std::vector<Node*>& stack);

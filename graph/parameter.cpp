@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "reused.h"
 #include "run.h"
 #include "scope.h"
 #include "state.h"
@@ -19,7 +20,8 @@ Tensor fresh_leaf(const Tensor& evaluated, std::uint16_t flags, ParameterState* 
   return t;
 }
 
-thread_local std::vector<std::weak_ptr<ParameterState>> pending;
+using Pending = std::vector<std::weak_ptr<ParameterState>>;
+Pending* pending() { return of_thread<Pending, ParameterState>(); }
 
 }  // namespace
 
@@ -38,20 +40,25 @@ std::uint16_t leaf_flags(const ParameterState& p) {
 }
 
 void remember_pending(const std::shared_ptr<ParameterState>& p) {
-  for (const auto& known : pending)
+  Pending* const all = pending();
+  if (!all) return;
+  for (const auto& known : *all)
     if (known.lock() == p) return;
-  pending.push_back(p);
+  all->push_back(p);
 }
 
 std::vector<std::shared_ptr<ParameterState>> pending_parameters() {
   std::vector<std::shared_ptr<ParameterState>> alive;
-  for (const auto& weak : pending)
-    if (auto p = weak.lock(); p && p->pending) alive.push_back(std::move(p));
+  if (const Pending* const all = pending())
+    for (const auto& weak : *all)
+      if (auto p = weak.lock(); p && p->pending) alive.push_back(std::move(p));
   return alive;
 }
 
 void drop_settled() noexcept {
-  std::erase_if(pending, [](const std::weak_ptr<ParameterState>& weak) {
+  Pending* const all = pending();
+  if (!all) return;
+  std::erase_if(*all, [](const std::weak_ptr<ParameterState>& weak) {
     const auto p = weak.lock();
     return !p || !p->pending;
   });

@@ -29,6 +29,9 @@ struct Unit {
   bool in_tail = false;
 };
 
+// For an input that does not lie in order, which then cannot be cut into rows.
+bool may_want_copies(const Op& op) { return has(op.traits, Traits::dense_inputs) || op.reads; }
+
 class RowFusion {
  public:
   explicit RowFusion(Program& p) : p_(p), shown_(p), unit_of_(p.items.size(), no_index) {}
@@ -125,8 +128,7 @@ class RowFusion {
         const bool own = std::ranges::find(unit.items, shown_[inputs[k]].root) != unit.items.end();
         if (own && (!cut || !rows_aligned(inputs[k]))) return false;
         // A copy would have to be made between the parts.
-        if (has(item.op->traits, Traits::dense_inputs) && !shows_all_in_order(p_, shown_, inputs[k]))
-          return false;
+        if (may_want_copies(*item.op) && !shows_all_in_order(p_, shown_, inputs[k])) return false;
       }
       if (!any_cut) return false;
     }
@@ -168,7 +170,7 @@ class RowFusion {
     if (unit.in_tail || i == no_index || !p_.folds_rows(p_.items[i])) return 0;
     for (const std::uint32_t in : p_.inputs_of(p_.items[i])) {
       if (p_.shape(in).rank() == 0 || p_.shape(in)[0] != rows) return 0;
-      if (has(p_.items[i].op->traits, Traits::dense_inputs) && !shows_all_in_order(p_, shown_, in)) return 0;
+      if (may_want_copies(*p_.items[i].op) && !shows_all_in_order(p_, shown_, in)) return 0;
     }
     const ItemCall call(p_, p_.items[i]);
     return p_.items[i].op->over_rows.rows(call.call());

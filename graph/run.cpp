@@ -14,6 +14,7 @@
 #include "key.h"
 #include "pieces.h"
 #include "plan.h"
+#include "reused.h"
 #include "scope.h"
 #include "state.h"
 
@@ -195,9 +196,11 @@ class FoundNaN : public Error {
  public:
   using Error::Error;
 };
-thread_local std::string first_infinite;
+thread_local std::string* first_infinite = nullptr;  // of the run that looks for it
 thread_local const StepWatcher* step_watcher = nullptr;
-thread_local std::shared_ptr<const Plan> plan_run_last;
+
+struct Run;
+std::shared_ptr<const Plan>* plan_run_last() { return of_thread<std::shared_ptr<const Plan>, Run>(); }
 
 // The loss is the first output of a step.
 void check_loss(std::span<const BufferRef> outputs, DType dtype) {
@@ -217,7 +220,7 @@ void look(const View& result, const Node& n) {
           "{}",
           std::isnan(x[i]) ? "NaN" : "infinity", i, n.op->name, to_string(result.type), to_string(*n.origin));
       if (std::isnan(x[i])) throw FoundNaN(text);
-      if (first_infinite.empty()) first_infinite = std::move(text);
+      if (first_infinite->empty()) *first_infinite = std::move(text);
       return;
     }
   });
@@ -282,7 +285,7 @@ struct Run {
                               : +[](std::span<const BufferRef> o) { check_loss(o, DType::f32); };
     watch.step = step_watcher;
     std::vector<BufferRef> buffers = execute(*plan, c, watch);
-    plan_run_last = plan;
+    if (auto* const last = plan_run_last()) *last = plan;
 
     // Commit: from here on nothing throws.
     for (std::size_t i = 0; i < outputs.size(); ++i) {
@@ -332,7 +335,8 @@ struct Run {
   // Runs once more, every node by itself, and names the first whose result is not finite: a NaN if there is
   // one.
   std::string diagnose() const {
-    first_infinite.clear();
+    std::string first;
+    first_infinite = &first;
     std::uint64_t missed = 0;
     Capture c = capture(wishes, false, missed);
     for (Output& o : c.outputs) o.donor = no_index;
@@ -343,7 +347,7 @@ struct Run {
     } catch (const FoundNaN& e) {
       return e.what();
     }
-    return first_infinite;
+    return first;
   }
 };
 
@@ -393,7 +397,10 @@ void reset_plan_stats() {
   const std::scoped_lock hold(cache().lock);
   cache().stats = {};
 }
-std::shared_ptr<const Plan> last_plan() { return plan_run_last; }
+std::shared_ptr<const Plan> last_plan() {
+  const auto* const last = plan_run_last();
+  return last ? *last : nullptr;
+}
 void watch_steps(const StepWatcher* watcher) { step_watcher = watcher; }
 void clear_plan_cache() {
   const std::scoped_lock hold(cache().lock);

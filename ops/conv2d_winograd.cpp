@@ -186,9 +186,9 @@ void compute(const Problem& p, const Box& box, Size first_block, Size end_block)
     compute_all(tiles.begin[k], tiles.begin[k + 1], s.products_down(k), s.products_across(k));
 }
 
-// One box, and channels for several blocks of any instructions.
+// One box, and channels for several blocks of any instructions, none of which writes what another does.
 bool few_tiles(const Problem& p) {
-  return p.batch * p.shape.down() * p.shape.across() <= fewest_tiles && p.out >= 64;
+  return p.batch * p.shape.down() * p.shape.across() <= fewest_tiles && p.out >= 64 && p.out % 16 == 0;
 }
 
 void choose_tiles(Problem& p) {

@@ -195,6 +195,20 @@ TEST_CASE("gemm: the bits do not depend on the number of threads") {
     }
 }
 
+TEST_CASE("gemm: a row by a wide matrix is shared by however many threads there are") {
+  Case<float> c(1, 16640, 64, false, false, false, 0);
+  make_uneven(c);
+  const std::vector<float> alone = [&] {
+    const Threads set(1);
+    return c.run(whole<float>);
+  }();
+  for (const int t : {4, 130, 192}) {
+    const Threads set(t);
+    const std::vector<float> out = c.run(whole<float>);
+    CHECK(std::memcmp(out.data(), alone.data(), (out.size() - 1) * sizeof(float)) == 0);
+  }
+}
+
 TEST_CASE("gemm: every tail of every instruction set equals plain loops exactly") {
   EachIsa().run([] {
     // Each size alone runs over all tails; the two others then are odd ones and whole ones in turn.

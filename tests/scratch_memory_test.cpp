@@ -70,6 +70,25 @@ TEST_CASE("scratch memory: once a thread has held so much, it asks for nothing m
   });
 }
 
+TEST_CASE("scratch memory: nor does one whose containers grow in turns") {
+  if (!keeps_scratch()) return skipped("scratch memory: nor does one whose containers grow", no_scratch_kept);
+  in_new_thread([] {
+    const auto use = [] {
+      std::pmr::vector<int> a(scratch()), b(scratch()), c(scratch());
+      for (int i = 0; i < 20000; ++i) {
+        a.push_back(i);
+        b.push_back(i);
+        c.push_back(i);
+      }
+      CHECK(a[19999] + b[19999] + c[19999] == 3 * 19999);
+    };
+    for (int i = 0; i < 3; ++i) use();
+    const std::uint64_t before = memory_stats().requests;
+    use();
+    CHECK(memory_stats().requests == before);
+  });
+}
+
 TEST_CASE("scratch memory: beyond 16 MiB it is taken for the time of its use, and given back") {
   in_new_thread([] {
     const std::size_t before = memory_stats().live_buffers;
@@ -87,6 +106,8 @@ TEST_CASE("scratch memory: what cannot be had is std::bad_alloc, and leaves the 
     const Scratch<char> kept(1000);
     std::memset(kept.data(), 7, 1000);
     CHECK_THROWS_AS(Scratch<char>(std::int64_t{1} << 60), std::bad_alloc);
+    CHECK_THROWS_AS(Scratch<double>((std::int64_t{1} << 61) + 1), std::bad_alloc);
+    CHECK_THROWS_AS(Scratch<char>(-1), std::bad_alloc);
     CHECK(kept[999] == 7);
     Scratch<char> next(1000);
     next[0] = 1;

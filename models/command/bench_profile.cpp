@@ -34,7 +34,9 @@ class Timing {
   using Clock = std::chrono::steady_clock;
   void begin(std::size_t step) {
     const Clock::time_point now = Clock::now();
-    if (step > 0) ms.at(step - 1) = std::chrono::duration<double, std::milli>(now - begun_).count();
+    // A work of several plans is refused when it has run.
+    if (step > 0 && step <= ms.size())
+      ms[step - 1] = std::chrono::duration<double, std::milli>(now - begun_).count();
     begun_ = now;
   }
   Clock::time_point begun_;

@@ -16,6 +16,7 @@
 
 #include "../../models/opgrad.h"
 #include "../../ops/define.h"
+#include "../../ops/records.h"
 #include "../errors.h"
 #include "replaced_new.h"
 
@@ -326,4 +327,28 @@ TEST_CASE("failure: an exception in a worker's chunk leaves a step undone, and t
       CHECK(test::contains(text, "failure_test.cpp:"));
       check_what_is_left(t, truth, true, cold, [&] { t.whole_step(); });
     }
+}
+
+TEST_CASE("failure: a pointwise kernel whose result lies crosswise needs no memory") {
+  constexpr std::int64_t n = 300;
+  std::vector<float> x(n * n), y(n * n), turned(n * n), without(n * n);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i), y[i] = static_cast<float>(i % 7);
+  const auto add = [&](std::vector<float>& to) {
+    const Type type{DType::f32, Shape{n, n}};
+    View out = dense_view(to.data(), type);
+    std::swap(out.strides[0], out.strides[1]);
+    const View in[] = {dense_view(x.data(), type), dense_view(y.data(), type)};
+    records::add_op.forward.run({.in = in, .out = out});
+  };
+  // Threads that are new have no scratch memory yet.
+  bool failed = false;
+  std::thread([&] { add(turned); }).join();
+  std::thread([&] {
+    test::arm(1, true);
+    add(without);
+    failed = test::disarm() > 0;
+  }).join();
+  CHECK(failed);
+  CHECK(turned == without);
+  CHECK(turned[1] == x[n] + y[n]);
 }
