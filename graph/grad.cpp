@@ -6,8 +6,8 @@
 
 #include "order.h"
 #include "override.h"
-#include "scope.h"
 #include "reused.h"
+#include "scope.h"
 
 namespace opgrad {
 namespace {
