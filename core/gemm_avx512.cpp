@@ -192,8 +192,7 @@ template <int R>
 
 // Steps [0, S) of the inner axis, added to all of C, or, where `fresh`, to zeros.
 template <int R, int S, bool by_rows>
-[[gnu::target("avx512f")]] inline void sweep_some(const GemmTile& t, const float* a, const float* b,
-                                                  bool fresh) {
+[[gnu::target("avx512f")]] inline void sweep(const GemmTile& t, const float* a, const float* b, bool fresh) {
   __m512 f[R][S];
 #pragma GCC unroll 16
   for (int i = 0; i < R; ++i)
@@ -215,29 +214,12 @@ template <int R, int S, bool by_rows>
   }
 }
 
-template <int R, bool by_rows>
-[[gnu::target("avx512f")]] void sweep(const GemmTile& t) {
-  constexpr int S = sweep_steps(R, 20);
-  const int64_t step = by_rows ? 1 : t.a_stride;
-  const float *a = t.a, *b = t.b;
-  bool fresh = !t.add;
-  int64_t left = t.k;
-  for (; left >= S; left -= S, a += S * step, b += S * t.b_stride) {
-    sweep_some<R, S, by_rows>(t, a, b, fresh);
-    fresh = false;
-  }
-  for (; left > 0; --left, a += step, b += t.b_stride) {
-    sweep_some<R, 1, by_rows>(t, a, b, fresh);
-    fresh = false;
-  }
-}
-
 struct Set {
-  static constexpr int rows = 14, lanes = 16, sweep_rows = 4, few_rows = 8;
+  static constexpr int rows = 14, lanes = 16, sweep_rows = 4, sweep_registers = 20, few_rows = 8;
   template <int R, int V, Beside beside, bool by_rows>
   static constexpr GemmKernels::Tile tile = detail::tile<R, V, beside, by_rows>;
-  template <int R, bool by_rows>
-  static constexpr GemmKernels::Tile sweep = detail::sweep<R, by_rows>;
+  template <int R, int S, bool by_rows>
+  static constexpr auto sweep = detail::sweep<R, S, by_rows>;
   template <int R>
   static constexpr GemmKernels::Tile few = detail::few<R>;
   static constexpr auto transpose = detail::transpose;

@@ -88,15 +88,27 @@ constexpr Beside beside_at(std::size_t place) {
 }
 
 // The kernels of an instruction set, from a struct that names it: `tile`, a template of rows, vectors,
-// copying and by rows; `sweep`, one of rows and by rows; `few`, one of rows; `transpose`; `rows`, `lanes`,
-// `sweep_rows` and `few_rows`.
+// copying and by rows; `sweep`, one of rows, steps and by rows, which adds these steps to C; `few`, one of
+// rows; `transpose`; `rows`, `lanes`, `sweep_rows`, `sweep_registers` and `few_rows`.
 template <class Set, bool by_rows, std::size_t... place>
 constexpr std::array<GemmKernels::Tile, sizeof...(place)> gemm_tiles(std::index_sequence<place...>) {
   return {Set::template tile<rows_at(place), vectors_at(place), beside_at(place), by_rows>...};
 }
+template <class Set, int R, bool by_rows>
+void gemm_sweep(const GemmTile& t) {
+  constexpr int S = sweep_steps(R, Set::sweep_registers);
+  const std::int64_t step = by_rows ? 1 : t.a_stride;
+  const float *a = t.a, *b = t.b;
+  bool fresh = !t.add;
+  std::int64_t left = t.k;
+  for (; left >= S; left -= S, a += S * step, b += S * t.b_stride, fresh = false)
+    Set::template sweep<R, S, by_rows>(t, a, b, fresh);
+  for (; left > 0; --left, a += step, b += t.b_stride, fresh = false)
+    Set::template sweep<R, 1, by_rows>(t, a, b, fresh);
+}
 template <class Set, bool by_rows, std::size_t... row>
 constexpr std::array<GemmKernels::Tile, sizeof...(row)> gemm_sweeps(std::index_sequence<row...>) {
-  return {Set::template sweep<static_cast<int>(row) + 1, by_rows>...};
+  return {gemm_sweep<Set, static_cast<int>(row) + 1, by_rows>...};
 }
 template <class Set, bool by_rows>
 inline constexpr auto gemm_table = gemm_tiles<Set, by_rows>(std::make_index_sequence<4 * Set::rows>());
